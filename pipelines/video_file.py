@@ -1,6 +1,7 @@
 """Whole short videos to and from mp4 bytes: what shards hold, what training reads and what generation writes."""
 
 import io
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,17 +43,19 @@ def encode_mp4(frames_THWC: NDArray[np.uint8], fps: Fraction | int, crf: int = 1
     _, height, width, _ = frames_THWC.shape
     if height % 2 or width % 2:
         raise ValueError(f"frames: even height and width expected, given {height}x{width}")
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
-        options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "flags": "+bitexact"}
-        stream: Any = container.add_stream("libx264", rate=Fraction(fps), options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.thread_count = 1
-        for frame_HWC in frames_THWC:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return buffer.getvalue()
+    with tempfile.TemporaryDirectory(prefix="encode-") as folder:
+        # faststart moves the index to the front by opening the output a second time, so it needs a real file.
+        path = Path(folder) / "video.mp4"
+        with av.open(str(path), "w", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
+            options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "flags": "+bitexact"}
+            stream: Any = container.add_stream("libx264", rate=Fraction(fps), options=options)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.codec_context.thread_count = 1
+            for frame_HWC in frames_THWC:
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return path.read_bytes()
 
 
 def write_mp4(path: str | Path, frames_THWC: NDArray[np.uint8], fps: Fraction | int, crf: int = 18) -> None:
@@ -72,15 +75,19 @@ def read_video(source: bytes | str | Path) -> Video:
     name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
     file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     try:
-        with av.open(file) as container:
+        with av.open(file, "r") as container:
             if not container.streams.video:
                 raise VideoError(f"{name}: no video stream")
             stream = container.streams.video[0]
             stream.thread_type = "NONE"
             rate = stream.average_rate or stream.guessed_rate
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+            frames = [_rgb(frame) for frame in container.decode(stream)]
     except (FFmpegError, OSError) as error:
         raise VideoError(f"{name}: not a readable video: {error}") from error
     if not frames or rate is None:
         raise VideoError(f"{name}: no frame in the video stream")
     return Video(np.stack(frames), Fraction(rate))
+
+
+def _rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    return frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
