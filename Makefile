@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 CLIPS ?=
-OUT ?= out/demo
+OUT ?= $(if $(CLIPS),out/clips,out/demo)
 PORT ?= 5000
 
 .DEFAULT_GOAL := help

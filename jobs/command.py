@@ -84,7 +84,9 @@ def describe_keys(model: type[BaseModel], prefix: str = "") -> str:
         if isinstance(nested, type) and issubclass(nested, BaseModel):
             lines.append(describe_keys(nested, f"{prefix}{name}."))
         else:
-            lines.append(f"  {prefix}{name} = {_default(field)}\n      {field.description or ''}\n".replace("      \n", ""))
+            lines.append(
+                f"  {prefix}{name} = {_default(field)}\n      {field.description or ''}\n".replace("      \n", "")
+            )
     return "".join(lines)
 
 
