@@ -1,0 +1,1 @@
+"""Captioned clips to a versioned data set of WebDataset shards."""

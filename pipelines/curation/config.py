@@ -1,0 +1,112 @@
+"""Configuration of `jobs/refresh.py`. Light to import: a mistake is told before Ray or torch load."""
+
+from fractions import Fraction
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipelines.cluster import RayConfig
+from pipelines.config import Config
+from pipelines.tracking import TrackingConfig
+
+
+class LimitsConfig(Config):
+    """What a source may be; looked at before anything is decoded. A null limit is not applied."""
+
+    max_bytes: int | None = Field(512 * 1024**2, ge=1, description="larger files are `too_large`, unread")
+    max_pixels: int | None = Field(4096 * 2304, ge=1, description="larger pictures (width x height) are `too_large`")
+    max_duration_s: float | None = Field(3600, gt=0, description="longer sources are `too_large`")
+    min_short_side_px: int | None = Field(
+        None, ge=2, description="smaller pictures are `too_small`; null: size_px, nothing is scaled up"
+    )
+    min_source_fps: float | None = Field(8, gt=0, description="slower sources are `low_fps`")
+
+
+class FilterConfig(Config):
+    """Thresholds on what `pipelines.curation.filters` measures. A null threshold is not applied."""
+
+    min_brightness: float | None = Field(
+        48, ge=0, le=255, description="below: `too_dark`; level that only 1 % of the samples (of all frames) exceed"
+    )
+    min_motion: float | None = Field(
+        1.5, ge=0, le=255, description="below: `still`; deviation over time of the livelier parts, in grey levels"
+    )
+    max_cut: float | None = Field(
+        14, ge=0, le=255, description="above: `cut`; excess of one frame's change over its neighbours', in levels"
+    )
+    max_bars: float | None = Field(
+        0.04, ge=0, le=1, description="above: `letterboxed`; share of the picture under black bars"
+    )
+    min_sharpness: float | None = Field(
+        0.12, ge=0, le=1, description="below: `blurry`; steepest edges, one-pixel step per range of luma"
+    )
+    max_caption_chars: int | None = Field(2000, ge=1, description="longer captions are `caption_invalid`")
+
+
+class AlignConfig(Config):
+    """How well a caption fits its frames, by an open_clip model."""
+
+    model: str | None = Field(
+        None, description="open_clip model: a name such as ViT-B-32, or local-dir:FOLDER; null leaves alignment out"
+    )
+    pretrained: str | None = Field(None, description="open_clip weights: a tag, or a path; null for local-dir models")
+    frames: int = Field(4, ge=1, description="frames looked at, evenly spaced")
+    min_score: float | None = Field(
+        0.2, ge=-1, le=1, description="below: `misaligned`; mean cosine of caption and frames"
+    )
+
+
+class Recipe(Config):
+    """All that decides what becomes of a clip: a change of it makes every clip of the catalog due again."""
+
+    decoder: Literal["pyav", "decord"] = Field(
+        "pyav",
+        description="frame reader; decord cannot flag corrupt frames and leaves AV1, edit lists, rotation to pyav",
+    )
+    frames: int = Field(80, ge=1, description="frames of a clip in the data set")
+    fps: float = Field(16, gt=0, le=240, description="frames per second of a clip in the data set")
+    size_px: int = Field(128, ge=16, multiple_of=2, description="side of the square that is kept of the picture")
+    limits: LimitsConfig = LimitsConfig()
+    filters: FilterConfig = FilterConfig()
+    align: AlignConfig = AlignConfig()
+
+    @property
+    def rate(self) -> Fraction:
+        """`fps` as the fraction that was written: 29.97 is 2997/100."""
+        return Fraction(str(self.fps))
+
+    @property
+    def min_short_side_px(self) -> int:
+        """Shortest short side of a source that is not `too_small`."""
+        return self.size_px if self.limits.min_short_side_px is None else self.limits.min_short_side_px
+
+
+class Place(Config):
+    """What is read and where the data set lies."""
+
+    manifest: str = Field(
+        description="CSV, JSONL or Parquet with `video` and `caption` (optional start_s, end_s; other columns pass "
+        "through), or a folder of videos with NAME.txt captions"
+    )
+    dataset: str = Field(description="root of the data set: shards/*.tar and the Delta table catalog")
+
+
+class RefreshConfig(Recipe, Place):
+    """`jobs/refresh.py`: bring a data set up to date with its manifest."""
+
+    samples_per_shard: int = Field(1000, ge=1, description="samples in a tar")
+    clips_per_slice: int = Field(32, ge=1, description="clips that one task decodes and writes aside together")
+    sheet_rows: int = Field(12, ge=1, description="clips on a contact sheet of the report")
+    tracking: TrackingConfig = TrackingConfig()
+    ray: RayConfig = RayConfig()
+
+    @model_validator(mode="after")
+    def _alignment_has_a_model(self) -> "RefreshConfig":
+        if self.align.model is None and self.align.pretrained is not None:
+            raise ValueError("align.pretrained is given, align.model is null; name the model too")
+        return self
+
+    @property
+    def recipe(self) -> Recipe:
+        """The part of the configuration that decides what becomes of a clip."""
+        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})

@@ -1,0 +1,152 @@
+"""What is measured on a decoded clip, and the thresholds that turn measures into verdicts.
+
+Measuring and judging are two steps: every decodable clip's measures are stored, so other thresholds need no decoding.
+All measures look at what is kept of the picture, at the data set's size.
+
+Shape letters: T frames in time, H height, W width, C channels (RGB).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.curation.config import FilterConfig
+from pipelines.curation.records import Measures, Rejection, Verdict
+
+_COARSE_PX = 32
+_CUT_NEIGHBOURS = 4
+_BLACK_LEVEL = 24
+_NUM_SHARPNESS_FRAMES = 8
+_MIN_LUMA_RANGE = 16.0
+
+Floats = NDArray[np.float32]
+
+
+class Rule(NamedTuple):
+    """A verdict for clips whose measure lies on the wrong side of a threshold."""
+
+    verdict: Verdict
+    measure: Literal["brightness", "motion", "cut", "bars", "sharpness"]
+    threshold: str
+    """Name of the threshold in `FilterConfig`."""
+    is_minimum: bool
+
+
+RULES = (
+    Rule("too_dark", "brightness", "min_brightness", True),
+    Rule("still", "motion", "min_motion", True),
+    Rule("cut", "cut", "max_cut", False),
+    Rule("letterboxed", "bars", "max_bars", False),
+    Rule("blurry", "sharpness", "min_sharpness", True),
+)
+"""In the order of precedence: a black clip is `too_dark` rather than `still`."""
+
+
+def measure(frames_THWC: NDArray[np.uint8]) -> Measures:
+    """All measures of a clip; see each function for what it means.
+
+    Args:
+        frames_THWC: (T, H, W, 3) uint8 RGB.
+    """
+    value_THW = np.maximum(np.maximum(frames_THWC[..., 0], frames_THWC[..., 1]), frames_THWC[..., 2])
+    coarse_THWC = np.stack([_coarse(frame_HWC) for frame_HWC in frames_THWC])
+    return Measures(
+        brightness=brightness(value_THW),
+        motion=motion(coarse_THWC),
+        cut=cut(coarse_THWC),
+        bars=bars(value_THW),
+        sharpness=sharpness(frames_THWC),
+    )
+
+
+def judge(measures: Mapping[str, Any], filters: FilterConfig) -> Rejection | None:
+    """The first rule of `RULES` that the measures break, or None."""
+    for rule in RULES:
+        threshold, value = getattr(filters, rule.threshold), measures[rule.measure]
+        if threshold is None:
+            continue
+        if (value < threshold) if rule.is_minimum else (value > threshold):
+            side = "at least" if rule.is_minimum else "at most"
+            return Rejection(rule.verdict, f"{rule.measure} {value:.3f}, {side} {threshold}")
+    return None
+
+
+def brightness(value_THW: NDArray[np.uint8]) -> float:
+    """The level, 0..255, that only the brightest 1 % of all pixels exceed; a pixel is as bright as its best channel.
+
+    Not a mean: a coloured shape on black is a good clip, a dim room is not.
+    """
+    share_at_or_below = np.bincount(value_THW.ravel(), minlength=256).cumsum() / value_THW.size
+    return float(np.searchsorted(share_at_or_below, 0.99))
+
+
+def motion(coarse_THWC: Floats) -> float:
+    """Standard deviation over time, in levels, that only the liveliest 1 % of the coarse picture exceeds.
+
+    Coarse pixels average the codec's and the sensor's noise away; a small moving shape still stands out.
+    """
+    return float(np.percentile(coarse_THWC.std(axis=0).max(axis=-1), 99))
+
+
+def cut(coarse_THWC: Floats) -> float:
+    """By how many levels the largest frame-to-frame change exceeds all changes near it; 0 where there is one frame.
+
+    Fast or jerky motion changes many neighbouring frames alike, a flash changes two: only a cut stands alone.
+    """
+    changes = np.abs(np.diff(coarse_THWC, axis=0)).mean(axis=(1, 2, 3))
+    excess = 0.0
+    for index, change in enumerate(changes):
+        before, after = (
+            changes[max(0, index - _CUT_NEIGHBOURS) : index],
+            changes[index + 1 : index + 1 + _CUT_NEIGHBOURS],
+        )
+        around = np.concatenate((before, after))
+        excess = max(excess, float(change - (around.max() if len(around) else change)))
+    return excess
+
+
+def bars(value_THW: NDArray[np.uint8]) -> float:
+    """Share of the picture, 0..1, under black bars at two opposite sides that stay black in every frame.
+
+    A bar ends at a line most of which is lit in some frame: a dark background around a small thing is no bar.
+    """
+    is_lit_HW = value_THW.max(axis=0) > _BLACK_LEVEL
+    return max(_bars_along(is_lit_HW), _bars_along(is_lit_HW.T))
+
+
+def sharpness(frames_THWC: NDArray[np.uint8]) -> float:
+    """The steepest one-pixel steps of a frame as a share, 0..1, of its range of luma; median over some frames.
+
+    A sharp edge takes one or two pixels (0.4 and more), a defocused one many. Frames without contrast count as sharp.
+    """
+    chosen = np.linspace(0, len(frames_THWC) - 1, _NUM_SHARPNESS_FRAMES).round().astype(int)
+    return float(np.median([_steepest(cv2.cvtColor(frames_THWC[index], cv2.COLOR_RGB2GRAY)) for index in chosen]))
+
+
+def _steepest(gray_HW: "cv2.typing.MatLike") -> float:
+    luma_HW = gray_HW.astype(np.float32)
+    low, high = np.percentile(luma_HW, (0.5, 99.5))
+    if high - low < _MIN_LUMA_RANGE:
+        return 1.0
+    steps = np.concatenate((np.abs(np.diff(luma_HW, axis=0)).ravel(), np.abs(np.diff(luma_HW, axis=1)).ravel()))
+    return min(1.0, float(np.percentile(steps, 99.5) / (high - low)))
+
+
+def _bars_along(is_lit_HW: NDArray[np.bool_]) -> float:
+    """Share under two bars of black rows, at the top and at the bottom."""
+    share_H = is_lit_HW.mean(axis=1)
+    lit_rows = np.flatnonzero(share_H > 0.02)
+    if not len(lit_rows):
+        return 0.0
+    top, bottom = int(lit_rows[0]), len(share_H) - 1 - int(lit_rows[-1])
+    # Scaling may blend one row of bar and picture: the edge is looked for in two rows.
+    has_edges = share_H[top : top + 2].max() > 0.5 and share_H[lit_rows[-1] - 1 : lit_rows[-1] + 1].max() > 0.5
+    return (top + bottom) / len(share_H) if has_edges and min(top, bottom) > 0 else 0.0
+
+
+def _coarse(frame_HWC: NDArray[np.uint8]) -> Floats:
+    small = cv2.resize(frame_HWC, (_COARSE_PX, _COARSE_PX), interpolation=cv2.INTER_AREA)
+    return cv2.GaussianBlur(small.astype(np.float32), (3, 3), 0)

@@ -1,0 +1,44 @@
+"""What a refresh did, in figures and as the short text that a user reads."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RefreshSummary:
+    """What a refresh did; also written to `<dataset>/refreshes/<refresh_id>.json`."""
+
+    refresh_id: str
+    dataset: str
+    version: int
+    """Of the data set, after the refresh."""
+    clips: int
+    """In the manifest."""
+    new: int
+    changed: int
+    removed: int
+    unchanged: int
+    decoded: int
+    """Clips that this run read and decoded: less than new + changed where an earlier run was cut off."""
+    kept: int
+    by_verdict: dict[str, int]
+    """Over the whole data set; sums up to `clips`, but for clips that are `removed`."""
+    align_model: str | None
+    seconds: float
+    clips_per_s: float
+    """Decoded clips per second of the whole run."""
+    run_id: str | None
+    """In the tracker; None where there was nothing to do."""
+
+
+def describe(summary: RefreshSummary) -> str:
+    """The summary as lines of text."""
+    plan = f"{summary.new} new, {summary.changed} changed, {summary.removed} removed, {summary.unchanged} unchanged"
+    speed = f", {summary.clips_per_s:.1f} clips/s" if summary.decoded else ""
+    verdicts = "".join(f"  {verdict:<16}{count:>8}\n" for verdict, count in summary.by_verdict.items())
+    return (
+        f"{summary.dataset} is at version {summary.version}\n"
+        f"clips in {summary.clips}: {plan}\n"
+        f"{verdicts}"
+        f"alignment: {summary.align_model or 'left out'}\n"
+        f"{summary.decoded} clips decoded, {summary.seconds:.1f} s{speed}\n"
+    )

@@ -1,0 +1,70 @@
+"""Which frames of a source are shown at the times that the data set wants, by exact fractions.
+
+Changing the frame rate by stride is wrong (24 fps becomes 12, not 16). Here target k lies at t0 + k / fps, and the frame
+shown at that time is the last one whose pts is not after it. Nothing goes through floats.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The presentation times of a video stream."""
+
+    pts: tuple[int, ...]
+    """Ticks at which frames appear, ascending; at least one."""
+    last_duration: int
+    """Ticks for which the last frame is shown."""
+    time_base: Fraction
+    """Seconds of a tick."""
+
+    @property
+    def duration_s(self) -> Fraction:
+        """Seconds from the first frame's appearance to the last one's end."""
+        return (self.pts[-1] + self.last_duration - self.pts[0]) * self.time_base
+
+    @property
+    def fps(self) -> Fraction:
+        """Mean frame rate: frames per second of duration."""
+        duration_s = self.duration_s
+        return len(self.pts) / duration_s if duration_s > 0 else Fraction(0)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames that are asked for."""
+
+    start_s: Fraction
+    """Seconds after the stream's first frame."""
+    num_frames: int
+    fps: Fraction
+
+    @property
+    def end_s(self) -> Fraction:
+        """Seconds after the stream's first frame at which the last wanted frame's time is over."""
+        return self.start_s + self.num_frames / self.fps
+
+
+def is_covered(timeline: Timeline, window: Window) -> bool:
+    """Whether the stream lasts to the window's end; a tick may lack, since durations are rounded to whole ticks."""
+    return timeline.duration_s + timeline.time_base >= window.end_s
+
+
+def shown_at(timeline: Timeline, window: Window) -> list[int]:
+    """For each target of the window the pts of the frame that is shown then: the last with pts <= target."""
+    chosen: list[int] = []
+    for k in range(window.num_frames):
+        target = timeline.pts[0] + (window.start_s + k / window.fps) / timeline.time_base
+        # pts are integers, so `pts <= target` is `pts <= floor(target)`.
+        chosen.append(timeline.pts[bisect_right(timeline.pts, target.__floor__()) - 1])
+    return chosen
+
+
+def typical_gap(pts: Sequence[int]) -> int:
+    """Median distance of neighbouring pts in ticks: how long a last frame of unknown duration is taken to last."""
+    gaps = sorted(later - earlier for earlier, later in pairwise(pts))
+    return gaps[len(gaps) // 2] if gaps else 0
