@@ -13,28 +13,33 @@ _FILE_NAME = re.compile(r"[\w.-]+\.(?:mp4|webm|mkv|mov|avi|jpe?g|png|gif)", re.I
 def judge_caption(caption: str, filters: FilterConfig) -> Rejection | None:
     """`caption_missing` or `caption_invalid` with what was found, or None for a usable caption.
 
-    Invalid are: HTML markup or entities, nothing but addresses or a file name, no letter at all, characters that a wrong
-    decoding left, and more than `max_caption_chars`.
+    Invalid are: HTML markup or entities, nothing but addresses or a file name, no letter at all, characters that a
+    wrong decoding left, and more than `max_caption_chars`.
     """
     text = caption.strip()
     if not text:
         return Rejection("caption_missing", "no text")
-    reason = _unusable(text, filters.max_caption_chars)
+    reasons = (_markup(text), _no_sentence(text), _garbled(text), _too_long(text, filters.max_caption_chars))
+    reason = next(filter(None, reasons), None)
     return None if reason is None else Rejection("caption_invalid", reason)
 
 
-def _unusable(text: str, max_chars: int | None) -> str | None:
+def _markup(text: str) -> str | None:
     markup = _MARKUP.search(text)
-    if markup:
-        return f"markup: {markup.group()[:40]}"
-    if not _ADDRESS.sub("", text).strip():
-        return f"nothing but an address: {text[:60]}"
-    if _FILE_NAME.fullmatch(text):
-        return f"a file name: {text[:60]}"
-    if not any(character.isalpha() for character in text):
-        return f"no letter: {text[:40]}"
-    if "\ufffd" in text or any(ord(character) < 32 and character not in "\t\n\r" for character in text):
-        return "characters of a wrong decoding"
-    if max_chars is not None and len(text) > max_chars:
-        return f"{len(text)} characters, at most {max_chars}"
-    return None
+    return f"markup: {markup.group()[:40]}" if markup else None
+
+
+def _no_sentence(text: str) -> str | None:
+    if not _ADDRESS.sub("", text).strip() or _FILE_NAME.fullmatch(text):
+        return f"nothing but an address or a file name: {text[:60]}"
+    return None if any(character.isalpha() for character in text) else f"no letter: {text[:40]}"
+
+
+def _garbled(text: str) -> str | None:
+    is_garbled = "\ufffd" in text or any(ord(character) < 32 and character not in "\t\n\r" for character in text)
+    return "characters of a wrong decoding" if is_garbled else None
+
+
+def _too_long(text: str, max_chars: int | None) -> str | None:
+    is_too_long = max_chars is not None and len(text) > max_chars
+    return f"{len(text)} characters, at most {max_chars}" if is_too_long else None

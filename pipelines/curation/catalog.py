@@ -3,6 +3,9 @@
 A sample of a kept row is read by its place: `bytes` from `offset` in `<dataset>/shards/<shard>` are its mp4.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self

@@ -13,46 +13,60 @@ from pipelines.tracking import TrackingConfig
 class LimitsConfig(Config):
     """What a source may be; looked at before anything is decoded. A null limit is not applied."""
 
-    max_bytes: int | None = Field(512 * 1024**2, ge=1, description="larger files are `too_large`, unread")
-    max_pixels: int | None = Field(4096 * 2304, ge=1, description="larger pictures (width x height) are `too_large`")
-    max_duration_s: float | None = Field(3600, gt=0, description="longer sources are `too_large`")
-    min_short_side_px: int | None = Field(
-        None, ge=2, description="smaller pictures are `too_small`; null: size_px, nothing is scaled up"
+    max_bytes: int | None = Field(default=512 * 1024**2, ge=1, description="larger files are `too_large`, unread")
+    max_pixels: int | None = Field(
+        default=4096 * 2304, ge=1, description="larger pictures (width x height) are `too_large`"
     )
-    min_source_fps: float | None = Field(8, gt=0, description="slower sources are `low_fps`")
+    max_duration_s: float | None = Field(default=3600, gt=0, description="longer sources are `too_large`")
+    min_short_side_px: int | None = Field(
+        default=None, ge=2, description="smaller pictures are `too_small`; null: size_px, nothing is scaled up"
+    )
+    min_source_fps: float | None = Field(default=8, gt=0, description="slower sources are `low_fps`")
 
 
 class FilterConfig(Config):
     """Thresholds on what `pipelines.curation.filters` measures. A null threshold is not applied."""
 
     min_brightness: float | None = Field(
-        48, ge=0, le=255, description="below: `too_dark`; level that only 1 % of the samples (of all frames) exceed"
+        default=48,
+        ge=0,
+        le=255,
+        description="below: `too_dark`; level that only 1 % of the samples (of all frames) exceed",
     )
     min_motion: float | None = Field(
-        1.5, ge=0, le=255, description="below: `still`; deviation over time of the livelier parts, in grey levels"
+        default=1.5,
+        ge=0,
+        le=255,
+        description="below: `still`; deviation over time of the livelier parts, in grey levels",
     )
     max_cut: float | None = Field(
-        14, ge=0, le=255, description="above: `cut`; excess of one frame's change over its neighbours', in levels"
+        default=14,
+        ge=0,
+        le=255,
+        description="above: `cut`; excess of one frame's change over its neighbours', in levels",
     )
     max_bars: float | None = Field(
-        0.04, ge=0, le=1, description="above: `letterboxed`; share of the picture under black bars"
+        default=0.04, ge=0, le=1, description="above: `letterboxed`; share of the picture under black bars"
     )
     min_sharpness: float | None = Field(
-        0.12, ge=0, le=1, description="below: `blurry`; steepest edges, one-pixel step per range of luma"
+        default=0.12, ge=0, le=1, description="below: `blurry`; steepest edges, one-pixel step per range of luma"
     )
-    max_caption_chars: int | None = Field(2000, ge=1, description="longer captions are `caption_invalid`")
+    max_caption_chars: int | None = Field(default=2000, ge=1, description="longer captions are `caption_invalid`")
 
 
 class AlignConfig(Config):
     """How well a caption fits its frames, by an open_clip model."""
 
     model: str | None = Field(
-        None, description="open_clip model: a name such as ViT-B-32, or local-dir:FOLDER; null leaves alignment out"
+        default=None,
+        description="open_clip model: a name such as ViT-B-32, or local-dir:FOLDER; null leaves alignment out",
     )
-    pretrained: str | None = Field(None, description="open_clip weights: a tag, or a path; null for local-dir models")
-    frames: int = Field(4, ge=1, description="frames looked at, evenly spaced")
+    pretrained: str | None = Field(
+        default=None, description="open_clip weights: a tag, or a path; null for local-dir models"
+    )
+    frames: int = Field(default=4, ge=1, description="frames looked at, evenly spaced")
     min_score: float | None = Field(
-        0.2, ge=-1, le=1, description="below: `misaligned`; mean cosine of caption and frames"
+        default=0.2, ge=-1, le=1, description="below: `misaligned`; mean cosine of caption and frames"
     )
 
 
@@ -60,12 +74,14 @@ class Recipe(Config):
     """All that decides what becomes of a clip: a change of it makes every clip of the catalog due again."""
 
     decoder: Literal["pyav", "decord"] = Field(
-        "pyav",
+        default="pyav",
         description="frame reader; decord cannot flag corrupt frames and leaves AV1, edit lists, rotation to pyav",
     )
-    frames: int = Field(80, ge=1, description="frames of a clip in the data set")
-    fps: float = Field(16, gt=0, le=240, description="frames per second of a clip in the data set")
-    size_px: int = Field(128, ge=16, multiple_of=2, description="side of the square that is kept of the picture")
+    frames: int = Field(default=80, ge=1, description="frames of a clip in the data set")
+    fps: float = Field(default=16, gt=0, le=240, description="frames per second of a clip in the data set")
+    size_px: int = Field(
+        default=128, ge=16, multiple_of=2, description="side of the square that is kept of the picture"
+    )
     limits: LimitsConfig = LimitsConfig()
     filters: FilterConfig = FilterConfig()
     align: AlignConfig = AlignConfig()
@@ -94,9 +110,9 @@ class Place(Config):
 class RefreshConfig(Recipe, Place):
     """`jobs/refresh.py`: bring a data set up to date with its manifest."""
 
-    samples_per_shard: int = Field(1000, ge=1, description="samples in a tar")
-    clips_per_slice: int = Field(32, ge=1, description="clips that one task decodes and writes aside together")
-    sheet_rows: int = Field(12, ge=1, description="clips on a contact sheet of the report")
+    samples_per_shard: int = Field(default=1000, ge=1, description="samples in a tar")
+    clips_per_slice: int = Field(default=32, ge=1, description="clips that one task decodes and writes aside together")
+    sheet_rows: int = Field(default=12, ge=1, description="clips on a contact sheet of the report")
     tracking: TrackingConfig = TrackingConfig()
     ray: RayConfig = RayConfig()
 

@@ -6,7 +6,7 @@ decoding (another process, a watchdog, a memory limit) isolates this call.
 Shape letters: N frames as asked, T frames in time, H height, W width, C channels (RGB).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -32,6 +32,9 @@ from pipelines.curation.container import (
 )
 from pipelines.curation.records import DecodedClip, Rejection, SourceFacts
 from pipelines.curation.timeline import Window, is_covered, shown_at
+
+_SKIPPING_DECODERS = frozenset(("h264", "hevc", "vp9", "mpeg4"))
+"""Look at `skip_frame` packet by packet; dav1d reads it once, when it is opened, and would then drop wanted frames."""
 
 FrameReader = Callable[[Track, Sequence[int], int], list[NDArray[np.uint8]]]
 """(track, wanted pts ascending, size_px) -> for each an upright (H, W, 3) RGB picture whose short side is size_px."""
@@ -64,16 +67,15 @@ class Decoding:
 
 
 def decode(source: bytes, span: Span, recipe: Recipe) -> Decoding:
-    """Decode a clip to `recipe.frames` frames at `recipe.fps`, or say why not. A bad clip is a value, never an error."""
-    track = None
+    """Decode a clip to `recipe.frames` frames at `recipe.fps`, or say why not: a bad clip is a value, no error."""
+    facts = source_facts(source, None)
     try:
         with open_source(source) as container:
-            stream = video_stream(container, recipe)
-            track = demux(source, container, stream)
+            track = demux(source, container, video_stream(container, recipe))
             facts = source_facts(source, track)
             return Decoding(_frames(container, track, span, recipe), facts)
     except ClipRejectedError as rejected:
-        return Decoding(rejected.rejection, source_facts(source, None) if track is None else facts)
+        return Decoding(rejected.rejection, facts)
 
 
 def _frames(container: InputContainer, track: Track, span: Span, recipe: Recipe) -> DecodedClip:
@@ -124,33 +126,38 @@ def reader(decoder: str, track: Track) -> FrameReader:
 def read_frames(track: Track, wanted: Sequence[int], size_px: int) -> list[NDArray[np.uint8]]:
     """The default `FrameReader`: PyAV, decoding as little as gives the same pixels.
 
-    It starts at the last key frame before the first wanted frame and stops after the last one. A packet whose pts is not
-    wanted is decoded with `skip_frame=NONREF`: the decoder leaves it out where no other frame refers to it.
+    It starts at the last key frame before the first wanted frame and stops after the last one. A packet whose pts is
+    not wanted is decoded with `skip_frame=NONREF`: the decoder leaves it out where no other frame refers to it.
 
     Raises:
         ClipRejectedError: `corrupt`, by the decoder's own flags or because a wanted frame never comes.
     """
     packets = track.packets[_start(track.packets, wanted[0]) :]
-    context, scaler = track.stream.codec_context, VideoReformatter()
-    missing, pictures = set(wanted), dict[int, NDArray[np.uint8]]()
-    first = packets[0].pts or 0
+    scaler, pictures = VideoReformatter(), dict[int, NDArray[np.uint8]]()
+    is_wanted = frozenset(wanted)
     try:
-        for packet in (*packets, None):
-            if packet is not None:
-                context.skip_frame = "DEFAULT" if packet.pts in missing else "NONREF"
-            for frame in track.stream.decode(packet):
-                if frame.is_corrupt and frame.pts is not None and frame.pts >= first:
-                    reject("corrupt", f"the decoder marks the frame at {frame.time:.3f} s")
-                if frame.pts in missing:
-                    missing.discard(frame.pts)
-                    pictures[frame.pts] = _upright(frame, track, size_px, scaler)
-            if not missing:
-                break
+        for frame in _decoded(track, packets, is_wanted):
+            if frame.is_corrupt:
+                reject("corrupt", f"the decoder marks the frame at {frame.time:.3f} s")
+            if frame.pts in is_wanted:
+                pictures[frame.pts] = _upright(frame, track, size_px, scaler)
+            if len(pictures) == len(wanted):
+                return [pictures[pts] for pts in wanted]
     except FFmpegError as error:
         reject("corrupt", f"after {len(pictures)} of {len(wanted)} wanted frames: {error.strerror}")
-    if missing:
-        reject("corrupt", f"{len(missing)} of {len(wanted)} wanted frames cannot be decoded")
-    return [pictures[pts] for pts in wanted]
+    reject("corrupt", f"{len(wanted) - len(pictures)} of {len(wanted)} wanted frames cannot be decoded")
+
+
+def _decoded(track: Track, packets: "Sequence[Packet[VideoStream]]", wanted: frozenset[int]) -> Iterator[VideoFrame]:
+    """Frames from the first packet's time on; what an open group of pictures shows before it has lost its reference."""
+    context, first = track.stream.codec_context, packets[0].pts or 0
+    can_skip = context.name in _SKIPPING_DECODERS
+    for packet in (*packets, None):
+        if packet is not None and can_skip:
+            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        for frame in track.stream.decode(packet):
+            if frame.pts is not None and frame.pts >= first:
+                yield frame
 
 
 def _start(packets: "Sequence[Packet[VideoStream]]", first_wanted: int) -> int:

@@ -1,4 +1,4 @@
-"""The alternative frame reader: decord. Frames are chosen by the same timestamps; only decoding and scaling are decord's.
+"""The alternative frame reader: decord. Frames are chosen by the same timestamps; decord only decodes and scales.
 
 decord 0.6 knows no AV1, hides nothing that an edit list hides, ignores rotation and flags no damage. Sources of the
 first three kinds are left to PyAV; damaged frames pass silently, which is why PyAV is the default.

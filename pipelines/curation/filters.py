@@ -149,4 +149,4 @@ def _bars_along(is_lit_HW: NDArray[np.bool_]) -> float:
 
 def _coarse(frame_HWC: NDArray[np.uint8]) -> Floats:
     small = cv2.resize(frame_HWC, (_COARSE_PX, _COARSE_PX), interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(small.astype(np.float32), (3, 3), 0)
+    return cv2.GaussianBlur(small.astype(np.float32), (3, 3), 0).astype(np.float32, copy=False)

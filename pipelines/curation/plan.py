@@ -22,7 +22,7 @@ select manifest.*,
            or old.etag <> manifest.etag
            or old.caption <> manifest.caption
            or old.manifest_json <> manifest.manifest_json
-           or old.config_hash <> $config_hash then 'changed'
+           or old.config_hash <> (select hash from recipe) then 'changed'
          else 'unchanged' end as fate
 from manifest left join old using (row_id);
 create temp table gone as
@@ -33,6 +33,10 @@ select key from old where verdict = 'kept'
     and (row_id in (select row_id from gone) or row_id in (select row_id from joined where fate = 'changed'));
 update joined set fate = 'changed' where fate = 'unchanged' and row_id in
     (select row_id from old where verdict = 'duplicate' and key in (select key from freed));
+"""
+_KEPT = """
+select old.key, old.uri from old join joined using (row_id)
+where old.verdict = 'kept' and joined.fate = 'unchanged'
 """
 
 
@@ -81,15 +85,11 @@ def make_plan(manifest: pa.Table, catalog: Catalog | None, config_hash: str) -> 
     with duckdb.connect() as database:
         database.register("manifest", manifest.append_column("etag", pa.array(etags, pa.string())))
         database.register("catalog_rows", known.select(list(_CATALOG_COLUMNS)))
-        for statement in _QUERY.split(";\n"):
-            if statement.strip():
-                database.execute(statement, {"config_hash": config_hash} if "$config_hash" in statement else None)
-        clips = database.execute("select * from joined where fate <> 'unchanged' order by position").to_arrow_table()
-        gone = database.execute("select row_id from gone order by row_id").fetchall()
-        kept = database.execute(
-            "select old.key, old.uri from old join joined using (row_id) "
-            "where old.verdict = 'kept' and joined.fate = 'unchanged'"
-        ).fetchall()
+        database.execute("create temp table recipe as select $config_hash as hash", {"config_hash": config_hash})
+        database.execute(_QUERY)
+        clips = database.sql("select * from joined where fate <> 'unchanged' order by position").to_arrow_table()
+        gone = database.sql("select row_id from gone order by row_id").fetchall()
+        kept = database.sql(_KEPT).fetchall()
     fates = clips["fate"].to_pylist()
     return Plan(
         clips=clips,

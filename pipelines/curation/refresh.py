@@ -91,7 +91,8 @@ def _tracked(
     from pipelines.tracking import start_run
 
     dataset = Path(config.dataset).resolve()
-    folder = dataset / "slices" / plan.digest(config_hash(config.recipe))
+    digest = plan.digest(config_hash(config.recipe))
+    folder = dataset / "slices" / f"{digest}-{config.clips_per_slice}"
     name = f"refresh {dataset.name}"
     with start_run(config.tracking, name, {"job": "refresh", "dataset": str(dataset)}, config.model_dump()) as run:
         num_slices = write_plan(folder, plan.clips, config.clips_per_slice) if len(plan.clips) else 0
@@ -114,8 +115,9 @@ def _decode(folder: Path, num_slices: int, recipe: Recipe, cluster: Callable[[],
 
     with cluster():
         # One fused operator needs no share of the CPUs kept back for others (half of them, on two cores).
-        ray.data.DataContext.get_current().op_resource_reservation_enabled = False
-        ray.data.DataContext.get_current().enable_progress_bars = False
+        context = ray.data.DataContext.get_current()
+        context.op_resource_reservation_enabled = False
+        context.enable_progress_bars = context.print_on_execution_start = False
         local = recipe.model_copy(update={"align": located(recipe.align)})
         task = partial(_slice_task, folder=str(folder), recipe=local)
         done = ray.data.range(num_slices, override_num_blocks=num_slices).map(task, num_cpus=1)
@@ -124,21 +126,22 @@ def _decode(folder: Path, num_slices: int, recipe: Recipe, cluster: Callable[[],
 
 def _slice_task(row: Mapping[str, Any], folder: str, recipe: Recipe) -> dict[str, int]:
     """One slice, in a worker of Ray."""
-    import av
+    from av import logging
 
     # PyAV's own log callback takes the interpreter's lock in the decoder's threads and can deadlock.
-    av.logging.restore_default_callback()
-    av.logging.set_level(av.logging.PANIC)
-    aligner = _aligner(recipe.align) if recipe.align.model is not None else None
+    logging.restore_default_callback()
+    logging.set_level(logging.PANIC)
+    aligner = _aligner(recipe.align.model_dump_json()) if recipe.align.model is not None else None
     return {"decoded": process_slice(Path(folder), int(row["id"]), recipe, aligner)}
 
 
 @cache
-def _aligner(config: AlignConfig) -> Aligner:
+def _aligner(config_json: str) -> Aligner:
+    """The model, loaded once a worker."""
     import torch
 
     torch.set_num_threads(1)  # a task has one CPU
-    return Aligner(config)
+    return Aligner(AlignConfig.model_validate_json(config_json))
 
 
 def _shard(folder: Path, shards: Path, judged: Sequence[dict[str, Any]], config: RefreshConfig) -> dict[str, Placed]:
@@ -151,7 +154,7 @@ def _shard(folder: Path, shards: Path, judged: Sequence[dict[str, Any]], config:
 
 def _samples(folder: Path, kept: Sequence[dict[str, Any]], config: RefreshConfig) -> Iterator[Sample]:
     for row in track(kept, "samples into shards"):
-        facts = {
+        facts: dict[str, object] = {
             **{name: row[name] for name in ("key", "uri", "caption", "start_s", "end_s", "crop")},
             "source": {name.removeprefix("source_"): row[name] for name in _SOURCE_FACTS},
             "scores": {name: row[name] for name in _SCORES},

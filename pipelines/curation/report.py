@@ -1,5 +1,8 @@
 """What a refresh did, as pictures and figures for the tracker: funnel, histograms, contact sheets, data card."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -36,7 +36,7 @@ def score_clip(record: ClipRecord, recipe: Recipe, aligner: Aligner | None) -> S
     return _scored(record, key, decoding.facts, decoding.result, recipe, aligner)
 
 
-def _scored(  # noqa: PLR0913  # one clip's parts, each of another stage
+def _scored(
     record: ClipRecord, key: str, facts: SourceFacts, decoded: DecodedClip, recipe: Recipe, aligner: Aligner | None
 ) -> Scored:
     is_alignable = aligner is not None and record["caption"]

@@ -101,7 +101,9 @@ def _placed(scored: Sequence[Scored]) -> Iterator[ScoredClip]:
     offset = 0
     for clip, mp4 in scored:
         if mp4:
-            yield ScoredClip(**{**clip, "blob_offset": offset, "blob_bytes": len(mp4)})
+            placed = clip.copy()
+            placed["blob_offset"], placed["blob_bytes"] = offset, len(mp4)
+            yield placed
             offset += len(mp4)
         else:
             yield clip

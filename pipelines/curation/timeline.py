@@ -1,7 +1,7 @@
 """Which frames of a source are shown at the times that the data set wants, by exact fractions.
 
-Changing the frame rate by stride is wrong (24 fps becomes 12, not 16). Here target k lies at t0 + k / fps, and the frame
-shown at that time is the last one whose pts is not after it. Nothing goes through floats.
+Changing the frame rate by stride is wrong (24 fps becomes 12, not 16). Here target k lies at t0 + k / fps, and the
+frame shown at that time is the last one whose pts is not after it. Nothing goes through floats.
 """
 
 from bisect import bisect_right

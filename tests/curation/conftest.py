@@ -1,0 +1,124 @@
+"""Real clips, rendered for these tests: a textured picture over which a bright square moves."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipelines.curation.config import RefreshConfig
+from pipelines.curation.refresh import refresh
+from pipelines.curation.summary import RefreshSummary
+from pipelines.tracking import TrackingConfig
+
+Frames = NDArray[np.uint8]
+
+
+def draw_moving(num_frames: int, height: int = 72, width: int = 96, seed: int = 0) -> Frames:
+    """(T, H, W, 3): no two frames are equal, and there is something sharp, bright and lively in each."""
+    rng = np.random.default_rng(seed)
+    texture = rng.integers(40, 160, (9, 12, 3), dtype=np.uint8)
+    background = cv2.resize(texture, (width, height), interpolation=cv2.INTER_CUBIC)
+    frames = np.stack([background] * num_frames)
+    side = height // 4
+    for index, frame_HWC in enumerate(frames):
+        left = (index * 3 + seed) % (width - side)
+        frame_HWC[height // 2 : height // 2 + side, left : left + side] = (250, 240, 40)
+        frame_HWC[4:16, 4 : 4 + 8 * 8] = np.repeat([(index >> bit & 1) * 220 for bit in range(8)], 8)[:, None]
+    return frames
+
+
+def write_video(  # noqa: PLR0913  # a video has this many sides
+    path: Path,
+    frames_THWC: Frames,
+    fps: Fraction | int = 24,
+    codec: str = "libx264",
+    options: Mapping[str, str] | None = None,
+    pts: Sequence[int] | None = None,
+    pix_fmt: str = "yuv420p",
+    time_base: Fraction | None = None,
+) -> Path:
+    """Encode frames; with `pts` at those ticks of `time_base` (a variable rate), else at a constant rate."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=Fraction(fps), options=dict(options or {}))
+        stream.height, stream.width = frames_THWC.shape[1:3]
+        stream.pix_fmt = pix_fmt
+        if time_base is not None:
+            stream.codec_context.time_base = time_base
+        for index, frame_HWC in enumerate(frames_THWC):
+            frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
+            if pts is not None:
+                frame.pts, frame.time_base = pts[index], time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_sound(path: Path) -> Path:
+    """A second of sound without a picture, in mp4."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        for _ in range(16):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate = 16000
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_manifest(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    """A CSV with the first row's columns."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def moving() -> Callable[..., Frames]:
+    return draw_moving
+
+
+@pytest.fixture(scope="session")
+def video_writer() -> Callable[..., Path]:
+    return write_video
+
+
+@pytest.fixture(scope="session")
+def sound_writer() -> Callable[[Path], Path]:
+    return write_sound
+
+
+@pytest.fixture(scope="session")
+def manifest_writer() -> Callable[[Path, Sequence[Mapping[str, object]]], Path]:
+    return write_manifest
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """A folder for source videos."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run_refresh(local_ray: None, tracking: TrackingConfig) -> Callable[..., RefreshSummary]:
+    """Refresh as the job does, on this session's Ray; the clock ticks a second each time it is read."""
+    clock = iter(datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=second) for second in range(10**6))
+
+    def run(manifest: Path, dataset: Path, **keys: Any) -> RefreshSummary:
+        given = {"frames": 16, "fps": 8, "size_px": 32, "clips_per_slice": 4, "tracking": tracking, **keys}
+        config = RefreshConfig(manifest=str(manifest), dataset=str(dataset), **given)
+        return refresh(config, nullcontext, clock.__next__)
+
+    return run

@@ -1,0 +1,248 @@
+"""Decoded frames are those of a brute-force decode, and a bad file is a verdict."""
+
+from bisect import bisect_right
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
+from pipelines.curation.config import LimitsConfig, Recipe
+from pipelines.curation.decode import Span, decode
+from pipelines.curation.records import DecodedClip, Rejection
+
+Frames = NDArray[np.uint8]
+Draw = Callable[..., Frames]
+Write = Callable[..., Path]
+
+RECIPE = Recipe(frames=16, fps=8, size_px=32)
+CASES = {
+    "h264_12fps": ("mp4", "libx264", Fraction(12), {}),
+    "h264_24fps_b_pyramid": ("mp4", "libx264", Fraction(24), {"bf": "3", "b-pyramid": "normal", "g": "12"}),
+    "h264_25fps_no_b": ("mkv", "libx264", Fraction(25), {"bf": "0"}),
+    "h264_ntsc": ("mp4", "libx264", Fraction(30000, 1001), {"bf": "2"}),
+    "h264_50fps_ts": ("ts", "libx264", Fraction(50), {"bf": "2", "g": "25"}),
+    "h264_60fps": ("mp4", "libx264", Fraction(60), {"bf": "3"}),
+    "hevc_30fps": ("mp4", "libx265", Fraction(30), {"x265-params": "log-level=none:bframes=4:b-pyramid=1"}),
+    "vp9_24fps": ("webm", "libvpx-vp9", Fraction(24), {"deadline": "realtime", "cpu-used": "8"}),
+    "vp9_60fps": ("webm", "libvpx-vp9", Fraction(60), {"deadline": "realtime", "cpu-used": "8"}),
+    "av1_30fps": ("mkv", "libsvtav1", Fraction(30), {"preset": "12"}),
+    "mpeg4_15fps": ("mp4", "mpeg4", Fraction(15), {"bf": "2"}),
+}
+
+
+def oracle(path: Path, recipe: Recipe, start_s: Fraction = Fraction(0)) -> Frames:
+    """Decode everything, sort by time, look each target up with fractions, scale each frame by itself."""
+    with av.open(str(path)) as container:
+        frames = sorted(container.decode(video=0), key=lambda frame: frame.pts or 0)
+    times = [frame.pts * frame.time_base for frame in frames]
+    size, shown = recipe.size_px, []
+    for k in range(recipe.frames):
+        frame = frames[bisect_right(times, times[0] + start_s + Fraction(k) / recipe.rate) - 1]
+        scale = Fraction(size, min(frame.width, frame.height))
+        width, height = round(frame.width * scale), round(frame.height * scale)
+        picture = frame.reformat(width, height, "rgb24", interpolation=Interpolation.AREA).to_ndarray()
+        top, left = (height - size) // 2, (width - size) // 2
+        shown.append(picture[top : top + size, left : left + size])
+    return np.stack(shown)
+
+
+def frames_of(path: Path, recipe: Recipe = RECIPE, span: Span | None = None) -> Frames:
+    result = decode(path.read_bytes(), span or Span(), recipe).result
+    assert isinstance(result, DecodedClip), result
+    return result.frames_THWC
+
+
+def verdict_of(source: bytes, recipe: Recipe = RECIPE, span: Span | None = None) -> str:
+    result = decode(source, span or Span(), recipe).result
+    return result.verdict if isinstance(result, Rejection) else "decoded"
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory, moving: Draw, video_writer: Write) -> Callable[[str], Path]:
+    """Each case is rendered once."""
+    folder = tmp_path_factory.mktemp("rendered")
+
+    def render(name: str) -> Path:
+        suffix, codec, fps, options = CASES[name]
+        path = folder / f"{name}.{suffix}"
+        if not path.exists():
+            video_writer(path, moving(int(fps * 3) + 1), fps, codec, options)
+        return path
+
+    return render
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("fps", [8, 16])
+def test_frames_equal_a_brute_force_decode(rendered: Callable[[str], Path], name: str, fps: int) -> None:
+    path, recipe = rendered(name), Recipe(frames=2 * fps, fps=fps, size_px=32)
+    np.testing.assert_array_equal(frames_of(path, recipe), oracle(path, recipe))
+
+
+@pytest.mark.parametrize("name", ["h264_24fps_b_pyramid", "hevc_30fps", "vp9_60fps", "av1_30fps", "h264_50fps_ts"])
+def test_frames_of_a_span_equal_a_brute_force_decode(rendered: Callable[[str], Path], name: str) -> None:
+    path = rendered(name)
+    span = frames_of(path, RECIPE, Span(0.77, 2.9))
+    np.testing.assert_array_equal(span, oracle(path, RECIPE, Fraction("0.77")))
+
+
+def test_frames_of_a_variable_rate_equal_a_brute_force_decode(clips: Path, moving: Draw, video_writer: Write) -> None:
+    gaps = np.random.default_rng(5).integers(8, 140, 60)
+    pts = np.concatenate(([0], gaps.cumsum())).tolist()
+    path = video_writer(
+        clips / "vfr.mkv", moving(len(pts)), 30, options={"bf": "2"}, pts=pts, time_base=Fraction(1, 1000)
+    )
+    np.testing.assert_array_equal(frames_of(path), oracle(path, RECIPE))
+
+
+def test_neighbouring_frames_differ_where_the_source_has_enough_of_them(rendered: Callable[[str], Path]) -> None:
+    frames = frames_of(rendered("h264_60fps"))
+    assert all((earlier != later).any() for earlier, later in zip(frames, frames[1:], strict=False))
+
+
+@pytest.mark.parametrize("name", ["h264_24fps_b_pyramid", "h264_ntsc", "hevc_30fps", "vp9_24fps"])
+def test_decord_reads_the_frames_that_pyav_reads(rendered: Callable[[str], Path], name: str) -> None:
+    by_pyav = frames_of(rendered(name)).astype(int)
+    by_decord = frames_of(rendered(name), RECIPE.model_copy(update={"decoder": "decord"})).astype(int)
+    # Both scale with swscale but by other kernels, so pixels are near, and nearest at the same index.
+    distance = np.abs(by_pyav[:, None] - by_decord[None]).mean(axis=(2, 3, 4))
+    assert (distance.argmin(axis=1) == np.arange(len(by_pyav))).all()
+    assert distance.diagonal().max() < 6
+
+
+def test_what_decord_cannot_read_is_left_to_pyav(rendered: Callable[[str], Path]) -> None:
+    path = rendered("av1_30fps")
+    np.testing.assert_array_equal(frames_of(path, RECIPE.model_copy(update={"decoder": "decord"})), frames_of(path))
+
+
+def test_a_wide_picture_is_cropped_at_its_centre(clips: Path, video_writer: Write) -> None:
+    frames = np.zeros((24, 64, 128, 3), np.uint8)
+    frames[:, :, 32:96] = 200
+    decoded = decode(
+        video_writer(clips / "wide.mp4", frames, 8).read_bytes(), Span(), Recipe(frames=16, fps=8, size_px=32)
+    ).result
+    assert isinstance(decoded, DecodedClip)
+    assert decoded.frames_THWC.shape == (16, 32, 32, 3)
+    assert decoded.crop == (32, 0, 64, 64)
+    assert decoded.frames_THWC[:, :, 2:-2].min() > 180
+
+
+def test_a_rotated_picture_stands_upright(clips: Path) -> None:
+    path, frame_HWC = clips / "rotated.mp4", np.zeros((64, 96, 3), np.uint8)
+    frame_HWC[:, :48] = 220
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        stream.set_display_rotation(90)
+        for _ in range(24):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        angle = next(container.decode(video=0)).rotation
+    assert abs(angle) == 90
+    frames = frames_of(path)
+    lit, dark = (frames[:, 16:], frames[:, :16]) if angle == 90 else (frames[:, :16], frames[:, 16:])
+    assert lit.mean() > 150
+    assert dark.mean() < 60
+
+
+def test_pixels_that_are_not_square_are_stretched(clips: Path, video_writer: Write) -> None:
+    frames = np.zeros((24, 64, 64, 3), np.uint8)
+    frames[:, :, 16:48] = 220
+    path = clips / "anamorphic.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        for frame_HWC in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert frames_of(path)[:, :, 2:-2].min() > 180
+
+
+def test_a_clip_that_ends_before_its_last_frame_is_over_is_too_short(
+    rendered: Callable[[str], Path],
+) -> None:
+    source = rendered("h264_24fps_b_pyramid").read_bytes()
+    assert verdict_of(source, Recipe(frames=24, fps=8, size_px=32)) == "decoded"
+    assert verdict_of(source, Recipe(frames=25, fps=8, size_px=32)) == "too_short"
+    assert verdict_of(source, RECIPE, Span(1.2)) == "too_short"
+    assert verdict_of(source, RECIPE, Span(0.0, 1.5)) == "too_short"
+
+
+def test_files_that_are_no_video_are_unreadable(rendered: Callable[[str], Path]) -> None:
+    assert verdict_of(b"A text that someone has named clip.mp4.\n" * 40) == "unreadable"
+    assert verdict_of(b"") == "unreadable"
+    assert verdict_of(b"\xff\xd8\xff\xe0 no such picture") == "unreadable"
+    # The index of this mp4 lies at its end, and is cut off.
+    assert verdict_of(rendered("h264_60fps").read_bytes()[:-4000]) == "unreadable"
+
+
+def test_a_playlist_that_names_another_file_is_not_followed(rendered: Callable[[str], Path]) -> None:
+    target = rendered("h264_12fps")
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{target}\n#EXT-X-ENDLIST\n"
+    assert verdict_of(playlist.encode()) == "unreadable"
+    assert verdict_of(f"ffconcat version 1.0\nfile '{target}'\n".encode()) == "unreadable"
+
+
+def test_sound_alone_is_no_video(clips: Path, sound_writer: Callable[[Path], Path]) -> None:
+    assert verdict_of(sound_writer(clips / "sound.mp4").read_bytes()) == "no_video"
+
+
+def test_damage_that_the_decoder_marks_is_corrupt(clips: Path, moving: Draw, video_writer: Write) -> None:
+    source = bytearray(video_writer(clips / "a.mp4", moving(72, 144, 192), 24, options={"g": "72"}).read_bytes())
+    first = source.index(b"mdat") + 4000
+    for place in np.random.default_rng(1).integers(first, len(source) - 3000, 60):
+        source[place] ^= 0xFF
+    assert verdict_of(bytes(source), Recipe(frames=24, fps=8, size_px=32)) == "corrupt"
+
+
+def test_a_file_that_ends_early_is_corrupt(rendered: Callable[[str], Path], clips: Path) -> None:
+    whole = clips / "front.mp4"
+    with av.open(str(rendered("h264_24fps_b_pyramid"))) as given:
+        with av.open(str(whole), "w", options={"movflags": "faststart"}) as copy:
+            stream = copy.add_stream_from_template(given.streams.video[0])
+            for packet in given.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    copy.mux(packet)
+    source = whole.read_bytes()
+    assert verdict_of(source) == "decoded"
+    assert verdict_of(source[: len(source) // 2]) == "corrupt"
+
+
+@pytest.mark.parametrize(
+    ("limits", "verdict"),
+    [
+        (LimitsConfig(max_pixels=96 * 72 - 1), "too_large"),
+        (LimitsConfig(max_duration_s=2.5), "too_large"),
+        (LimitsConfig(min_short_side_px=73), "too_small"),
+        (LimitsConfig(min_source_fps=24.1), "low_fps"),
+        (LimitsConfig(min_source_fps=24), "decoded"),
+    ],
+)
+def test_limits_are_told_by_their_verdicts(
+    rendered: Callable[[str], Path], limits: LimitsConfig, verdict: str
+) -> None:
+    source = rendered("h264_24fps_b_pyramid").read_bytes()
+    assert verdict_of(source, RECIPE.model_copy(update={"limits": limits})) == verdict
+
+
+def test_nothing_is_scaled_up_unless_the_limits_allow_it(rendered: Callable[[str], Path]) -> None:
+    source, recipe = rendered("h264_12fps").read_bytes(), Recipe(frames=16, fps=8, size_px=128)
+    assert verdict_of(source, recipe) == "too_small"
+    limits = LimitsConfig(min_short_side_px=64)
+    assert verdict_of(source, recipe.model_copy(update={"limits": limits})) == "decoded"
+
+
+def test_facts_of_the_source_are_told_of_rejected_clips_too(rendered: Callable[[str], Path]) -> None:
+    path = rendered("vp9_24fps")
+    facts = decode(path.read_bytes(), Span(), Recipe(frames=800, fps=8, size_px=32)).facts
+    assert (facts["codec"], facts["source_width"], facts["source_height"]) == ("vp9", 96, 72)
+    assert facts["source_fps"] == pytest.approx(24, abs=0.1)
+    assert facts["source_bytes"] == path.stat().st_size
