@@ -134,10 +134,14 @@ class Run:
         tags = [InputTag("mlflow.data.context", "training"), InputTag("version", version)]
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, tags)])
 
+    def history(self, key: str) -> list[tuple[int, float]]:
+        """All (step, value) of a metric, by step; empty where it was never recorded."""
+        metrics = self._client.get_metric_history(self.run_id, key)
+        return sorted((metric.step, metric.value) for metric in metrics)
+
     def last_step(self, key: str) -> int | None:
         """The highest step at which `key` was recorded, or None: a resumed loop records only what lies behind it."""
-        history = self._client.get_metric_history(self.run_id, key)
-        return max((metric.step for metric in history), default=None)
+        return max((step for step, _ in self.history(key)), default=None)
 
     def close(self) -> None:
         """Wait until all that was logged asynchronously has been written."""

@@ -22,7 +22,7 @@ def test_a_run_holds_what_was_logged_and_ends_finished(tracking: TrackingConfig,
     stored = client.get_run(run.run_id)
     assert stored.info.status == "FINISHED"
     assert stored.data.params == {"lr": "0.1", "run.name": "a"}
-    assert [m.value for m in client.get_metric_history(run.run_id, "loss")] == [2.0, 1.0]
+    assert attach(tracking, run.run_id).history("loss") == [(0, 2.0), (1, 1.0)]
     assert stored.inputs.dataset_inputs[0].dataset.digest == "abcd"
     tables = json.loads(stored.data.tags["mlflow.loggedArtifacts"])
     assert {"tables/first.json", "tables/second.json"} <= {table["path"] for table in tables}
