@@ -48,8 +48,10 @@ format: $(VENV)/installed  ## format and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed  ## benchmarks: each prints ratios measured in pairs
-	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+bench: bench-decode bench-stunet  ## benchmarks: each prints ratios measured in pairs
+
+bench-%: $(VENV)/installed
+	$(BIN)/python benchmarks/bench_$*.py
 
 ui: $(VENV)/installed  ## the MLflow UI of the demo, on loopback
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(OUT)/mlflow.db --host 127.0.0.1 --port $(PORT)

@@ -15,7 +15,9 @@ RUN_BY_THE_CLUSTER_TEST = {
 
 def commands(page: Path) -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL)
-    return [shlex.join(shlex.split(line, comments=True)) for block in blocks for line in block.splitlines() if line.strip()]
+    return [
+        shlex.join(shlex.split(line, comments=True)) for block in blocks for line in block.splitlines() if line.strip()
+    ]
 
 
 def test_every_make_command_names_a_target(root: Path) -> None:
