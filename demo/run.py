@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from demo.steps import Measured, Step, StepFailed, run_step
+from demo.steps import Measured, Step, StepFailedError, run_step
 from demo.summary import Findings, print_summary
 from pipelines.curation.catalog import Catalog
 from pipelines.storage import write_whole
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         for step in path(places, arguments):
             measured.append(run_step(step, environment, ROOT, console))
-    except StepFailed as failure:
+    except StepFailedError as failure:
         console.print(f"\n[bold red]{failure}[/]", highlight=False, soft_wrap=True)
         sys.exit(1)
     print_summary(Findings(places.out, is_rendered=arguments.clips is None, measured=tuple(measured)))

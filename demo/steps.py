@@ -31,7 +31,7 @@ class Measured:
     """Highest proportional set size of the step's process and all below it, sampled each second."""
 
 
-class StepFailed(RuntimeError):
+class StepFailedError(RuntimeError):
     """A step ended with another status than 0; the message holds its command."""
 
 
@@ -45,7 +45,7 @@ def run_step(step: Step, environment: Mapping[str, str], folder: Path, console: 
         console: Where the step is announced.
 
     Raises:
-        StepFailed: Exit status other than 0.
+        StepFailedError: Exit status other than 0.
     """
     console.rule(f"[bold]{step.name}", align="left")
     console.print("python " + " ".join(step.words), style="dim", highlight=False, soft_wrap=True)
@@ -56,7 +56,7 @@ def run_step(step: Step, environment: Mapping[str, str], folder: Path, console: 
         status = process.wait()
         peak_mib = memory.stop()
     if status != 0:
-        raise StepFailed(f"{step.name} ended with status {status}: python {' '.join(step.words)}")
+        raise StepFailedError(f"{step.name} ended with status {status}: python {' '.join(step.words)}")
     return Measured(step.name, time.perf_counter() - start, peak_mib)
 
 

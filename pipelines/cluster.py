@@ -13,10 +13,13 @@ class RayConfig(Config):
     """How a job reaches Ray."""
 
     address: str | None = Field(
-        None, description="a running cluster; null: the one that runs this submitted job, else a local one of its own"
+        default=None,
+        description="a running cluster; null: the one that runs this submitted job, else a local one of its own",
     )
-    num_cpus: int | None = Field(None, ge=1, description="CPUs of a local Ray; null: as many as the machine has")
-    object_store_bytes: int = Field(512 * 1024**2, ge=80 * 1024**2, description="object store of a local Ray")
+    num_cpus: int | None = Field(
+        default=None, ge=1, description="CPUs of a local Ray; null: as many as the machine has"
+    )
+    object_store_bytes: int = Field(default=512 * 1024**2, ge=80 * 1024**2, description="object store of a local Ray")
 
 
 @contextmanager

@@ -31,11 +31,14 @@ _TABLES_TAG = "mlflow.loggedArtifacts"  # what the tracker's page reads to show 
 class TrackingConfig(Config):
     """Where runs are recorded."""
 
-    uri: str = Field("sqlite:///out/mlflow.db", description="MLflow tracking URI: sqlite:///FILE or http://HOST:PORT")
-    artifacts: str | None = Field(
-        "out/mlflow-artifacts", description="artifact root of a new experiment under sqlite; a server has its own"
+    uri: str = Field(
+        default="sqlite:///out/mlflow.db", description="MLflow tracking URI: sqlite:///FILE or http://HOST:PORT"
     )
-    experiment: str = Field("lumiere", description="MLflow experiment; made where it does not exist")
+    artifacts: str | None = Field(
+        default="out/mlflow-artifacts",
+        description="artifact root of a new experiment under sqlite; a server has its own",
+    )
+    experiment: str = Field(default="lumiere", description="MLflow experiment; made where it does not exist")
 
 
 class RunLog(Protocol):
