@@ -1,0 +1,88 @@
+"""A pre-trained text-to-image model from a local diffusers folder: U-Net, noise schedule, VAE and text encoder."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+from stunet.text import ClipText, OpenClipText, load_text_encoder
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+class BackboneError(ValueError):
+    """A backbone that cannot be loaded; the message names the folder and what is missing."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A text-to-image model, taken apart.
+
+    Attributes:
+        unet: The image U-Net, in fp32.
+        scheduler: Its noise schedule and prediction type, as diffusers' DDPM scheduler: what training needs.
+        vae: None where the U-Net works on pixels.
+        text_encoder: Frozen.
+        name: Of the folder, for people.
+        digest: sha256 over the U-Net's weight files, 64 hex digits.
+    """
+
+    unet: UNet2DConditionModel
+    scheduler: DDPMScheduler
+    vae: AutoencoderKL | None
+    text_encoder: OpenClipText | ClipText
+    name: str
+    digest: str
+
+
+def load_backbone(path: str | Path) -> Backbone:
+    """Load a local diffusers folder; weights are safetensors only.
+
+    Args:
+        path: A folder with `unet/`, `scheduler/`, `text_encoder/` and, for latent space, `vae/`.
+
+    Raises:
+        BackboneError: A file that is needed is missing, or the schedule is not one of diffusion.
+        TextError: The text encoder cannot be loaded.
+    """
+    folder = Path(path).resolve()
+    for file in ("unet/config.json", "scheduler/scheduler_config.json"):
+        if not (folder / file).is_file():
+            raise BackboneError(f"{path}: a diffusers folder is expected, {file} is missing")
+    if (folder / "text_encoder_2").is_dir():
+        raise BackboneError(f"{path}: text_encoder_2: backbones with two text encoders are not supported yet")
+    digest = _digest(folder / "unet")
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True, low_cpu_mem_usage=False)
+    vae = None
+    if (folder / "vae").is_dir():
+        vae = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, low_cpu_mem_usage=False)
+        vae.requires_grad_(False).eval()
+    return Backbone(unet.eval(), _schedule(folder), vae, load_text_encoder(folder), folder.name, digest)
+
+
+def _schedule(folder: Path) -> Any:
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    if "beta_schedule" not in config:
+        kind = config.get("_class_name")
+        raise BackboneError(f"{folder}: scheduler: a diffusion schedule with `beta_schedule` expected, given {kind}")
+    return DDPMScheduler.from_config(config)
+
+
+def _digest(folder: Path) -> str:
+    index = folder / f"{_WEIGHTS}.index.json"
+    if (folder / _WEIGHTS).is_file():
+        files = [_WEIGHTS]
+    elif index.is_file():
+        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    else:
+        raise BackboneError(f"{folder.parent}: a diffusers folder is expected, unet/{_WEIGHTS} is missing")
+    whole = hashlib.sha256()
+    for file in files:
+        with (folder / file).open("rb") as data:
+            whole.update(hashlib.file_digest(data, "sha256").digest())
+    return whole.hexdigest()

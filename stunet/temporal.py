@@ -1,0 +1,172 @@
+"""Temporal layers of the space-time U-Net (Lumiere, arXiv 2401.12945, section 3.1).
+
+Shape letters: B batch, C channels, T frames, H height, W width. All layers take and return (B, C, T, H, W).
+Memory is channels-last, (B, T, H, W, C): then frames fold into the batch, and pixels into tokens, without a copy.
+"""
+
+import math
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+L = TypeVar("L", nn.Conv2d, nn.Linear)
+
+_ROTARY_BASE = 10_000.0
+
+
+class TemporalConv(nn.Module):
+    """Factorised convolution: Conv2D -> Conv1D over time -> linear projection, added to the input (figure 4b).
+
+    The projection starts at zero, so that a fresh layer passes its input unchanged.
+
+    Args:
+        channels: C.
+        frames: Width of the Conv1D in frames, odd.
+        pixels: Width of the Conv2D in pixels, odd; 0 leaves the Conv2D out.
+    """
+
+    def __init__(self, channels: int, frames: int = 3, pixels: int = 3) -> None:
+        super().__init__()
+        # Without weights of its own: the convolution behind it has them, and torch 2.13 crashes on the CPU in the
+        # backward of a channels-last GroupNorm whose weight wants a gradient and whose input does not.
+        self.norm = nn.GroupNorm(math.gcd(32, channels), channels, affine=False)
+        self.conv_space = nn.Conv2d(channels, channels, pixels, padding=pixels // 2) if pixels else nn.Identity()
+        self.conv_time = _TimeConv(channels, frames)
+        self.projection = _zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, video_BCTHW: Tensor) -> Tensor:
+        """The input and its change, P(Conv1D(silu(Conv2D(norm(x))))), normalised frame by frame."""
+        batch = video_BCTHW.shape[0]
+        change = fold(video_BCTHW)
+        change = F.silu(self.conv_space(self.norm(change)))
+        change = self.conv_time(unfold(change, batch))
+        return video_BCTHW + unfold(self.projection(fold(change)), batch)
+
+
+class TemporalAttention(nn.Module):
+    """Self-attention over the frames of each pixel, several layers stacked -> linear projection, residual (figure 4c).
+
+    Positions are rotary over the frame index (RoFormer, arXiv 2104.09864), or attention would be blind to order.
+    The projection starts at zero, so that a fresh layer passes its input unchanged.
+
+    Args:
+        channels: C, even.
+        layers: Stacked attention layers.
+        head_width: Channels of a head at most; the largest even divisor of C up to it is taken.
+    """
+
+    def __init__(self, channels: int, layers: int = 2, head_width: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_FrameAttention(channels, head_width) for _ in range(layers))
+        self.projection = _zero(nn.Linear(channels, channels))
+
+    def forward(self, video_BCTHW: Tensor) -> Tensor:
+        """The input and its change, P(layers(x)), every pixel on its own."""
+        batch, channels, num_frames, height, width = video_BCTHW.shape
+        tokens_NTC = video_BCTHW.permute(0, 3, 4, 2, 1).reshape(-1, num_frames, channels)
+        for layer in self.layers:
+            tokens_NTC = layer(tokens_NTC)
+        change_BHWTC = self.projection(tokens_NTC).view(batch, height, width, num_frames, channels)
+        return video_BCTHW + change_BHWTC.permute(0, 4, 3, 1, 2)
+
+
+class TemporalDownsample(nn.Module):
+    """Conv1D over time, initialised to the identity, followed by a stride of 2: T frames become T/2 (T even)."""
+
+    def __init__(self, channels: int, frames: int = 3) -> None:
+        super().__init__()
+        self.conv_time = _identity(_TimeConv(channels, frames, stride=2))
+
+    def forward(self, video_BCTHW: Tensor) -> Tensor:
+        """At init frame t of the output is frame 2t of the input."""
+        return self.conv_time(video_BCTHW)
+
+
+class TemporalUpsample(nn.Module):
+    """Frame duplication, followed by a Conv1D over time, initialised to the identity: T frames become 2T."""
+
+    def __init__(self, channels: int, frames: int = 3) -> None:
+        super().__init__()
+        self.conv_time = _identity(_TimeConv(channels, frames))
+
+    def forward(self, video_BCTHW: Tensor) -> Tensor:
+        """At init frames 2t and 2t+1 of the output are frame t of the input."""
+        return self.conv_time(video_BCTHW.repeat_interleave(2, dim=2))
+
+
+def fold(video_BCTHW: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B*T, C, H, W); a view where memory is channels-last."""
+    return video_BCTHW.transpose(1, 2).flatten(0, 1)
+
+
+def unfold(frames_NCHW: Tensor, batch: int) -> Tensor:
+    """(B*T, C, H, W) -> (B, C, T, H, W), always a view."""
+    return frames_NCHW.unflatten(0, (batch, -1)).transpose(1, 2)
+
+
+class _TimeConv(nn.Module):
+    """Conv1D over time with every border frame repeated: a video that does not change stays so at its ends."""
+
+    def __init__(self, channels: int, frames: int, stride: int = 1) -> None:
+        super().__init__()
+        if frames % 2 == 0:
+            raise ValueError(f"frames of a temporal convolution: an odd number expected, given {frames}")
+        self.conv = nn.Conv2d(channels, channels, (frames, 1), stride=(stride, 1))
+        self.pad = frames // 2
+
+    def forward(self, video_BCTHW: Tensor) -> Tensor:
+        height = video_BCTHW.shape[3]
+        first, last = video_BCTHW[:, :, :1], video_BCTHW[:, :, -1:]
+        padded = torch.cat([first] * self.pad + [video_BCTHW] + [last] * self.pad, dim=2)
+        return self.conv(padded.flatten(3)).unflatten(3, (height, -1))
+
+
+class _FrameAttention(nn.Module):
+    """tokens + attention(norm(tokens)) over T, with rotary positions."""
+
+    def __init__(self, channels: int, head_width: int) -> None:
+        super().__init__()
+        if channels % 2:
+            raise ValueError(f"channels of a temporal attention: an even number expected, given {channels}")
+        self.head_width = max(d for d in range(2, min(head_width, channels) + 1, 2) if channels % d == 0)
+        self.norm = nn.LayerNorm(channels)
+        self.to_qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.to_out = nn.Linear(channels, channels)
+
+    def forward(self, tokens_NTC: Tensor) -> Tensor:
+        qkv_NTC = self.to_qkv(self.norm(tokens_NTC))
+        qkv_3NHTD = qkv_NTC.unflatten(2, (3, -1, self.head_width)).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv_3NHTD.unbind()
+        cos_TD, sin_TD = _rotary(query.shape[2], self.head_width, query.device)
+        mixed_NHTD = F.scaled_dot_product_attention(_rotate(query, cos_TD, sin_TD), _rotate(key, cos_TD, sin_TD), value)
+        return tokens_NTC + self.to_out(mixed_NHTD.transpose(1, 2).flatten(2))
+
+
+def _rotary(num_frames: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of t * base^(-2i/width), each (T, width/2)."""
+    rate_D = _ROTARY_BASE ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
+    angle_TD = torch.arange(num_frames, device=device, dtype=torch.float32)[:, None] * rate_D
+    return angle_TD.cos(), angle_TD.sin()
+
+
+def _rotate(heads_NHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
+    """Turn the pair (i, i + width/2) of each frame's vector by its angle."""
+    first, second = heads_NHTD.float().chunk(2, dim=-1)
+    turned = torch.cat([first * cos_TD - second * sin_TD, first * sin_TD + second * cos_TD], dim=-1)
+    return turned.to(heads_NHTD.dtype)
+
+
+def _zero(layer: L) -> L:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _identity(layer: _TimeConv) -> _TimeConv:
+    nn.init.dirac_(layer.conv.weight)
+    assert layer.conv.bias is not None
+    nn.init.zeros_(layer.conv.bias)
+    return layer
