@@ -13,7 +13,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.curation.records import VERDICTS
 from pipelines.curation.slices import PLAN_SCHEMA, SCORED_SCHEMA
@@ -61,15 +61,20 @@ class Catalog:
         Raises:
             CatalogError: There is no data set, or no such version of it.
         """
-        place = catalog_path(dataset_root)
         try:
-            return cls(DeltaTable(place, version=version))
+            table = DeltaTable(catalog_path(dataset_root))
         except TableNotFoundError as error:
-            known = "no data set is there"
-            if version is not None and DeltaTable.is_deltatable(place):
-                known = f"its versions are 0 to {DeltaTable(place).version()}"
-            wanted = "" if version is None else f" version {version}"
-            raise CatalogError(f"dataset {dataset_root}:{wanted} cannot be opened: {known}") from error
+            raise CatalogError(f"dataset {dataset_root}: no data set is there") from error
+        newest = table.version()
+        try:
+            if version is not None and version != newest:
+                table.load_as_version(version)
+        except DeltaError as error:
+            raise CatalogError(
+                f"dataset {dataset_root}: version {version} cannot be opened; the newest is {newest}, and old ones may "
+                f"have been vacuumed"
+            ) from error
+        return cls(table)
 
     @property
     def version(self) -> int:

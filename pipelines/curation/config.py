@@ -31,16 +31,16 @@ class FilterConfig(Config):
         default=48,
         ge=0,
         le=255,
-        description="below: `too_dark`; level that only 1 % of the samples (of all frames) exceed",
+        description="below: `too_dark`; level (best channel) that only 1 % of all pixels exceed",
     )
     min_motion: float | None = Field(
-        default=1.5,
+        default=2.5,
         ge=0,
         le=255,
-        description="below: `still`; deviation over time of the livelier parts, in grey levels",
+        description="below: `still`; deviation over time of the liveliest 1 % of the coarse picture, in levels",
     )
     max_cut: float | None = Field(
-        default=14,
+        default=18,
         ge=0,
         le=255,
         description="above: `cut`; excess of one frame's change over its neighbours', in levels",
@@ -49,7 +49,7 @@ class FilterConfig(Config):
         default=0.04, ge=0, le=1, description="above: `letterboxed`; share of the picture under black bars"
     )
     min_sharpness: float | None = Field(
-        default=0.12, ge=0, le=1, description="below: `blurry`; steepest edges, one-pixel step per range of luma"
+        default=0.25, ge=0, le=1, description="below: `blurry`; steepest edges, one-pixel step per range of luma"
     )
     max_caption_chars: int | None = Field(default=2000, ge=1, description="longer captions are `caption_invalid`")
 

@@ -19,6 +19,8 @@ from pipelines.curation.records import Measures, Rejection, Verdict
 _COARSE_PX = 32
 _CUT_NEIGHBOURS = 4
 _BLACK_LEVEL = 24
+_BAR_MAX_LIT = 0.2  # share of a bar's line that ringing may light
+_EDGE_MIN_LIT = 0.5
 _NUM_SHARPNESS_FRAMES = 8
 _MIN_LUMA_RANGE = 16.0
 
@@ -111,10 +113,10 @@ def cut(coarse_THWC: Floats) -> float:
 def bars(value_THW: NDArray[np.uint8]) -> float:
     """Share of the picture, 0..1, under black bars at two opposite sides that stay black in every frame.
 
-    A bar ends at a line most of which is lit in some frame: a dark background around a small thing is no bar.
+    A bar ends at a line most of which is usually lit: a dark background around a small thing is no bar.
     """
-    is_lit_HW = value_THW.max(axis=0) > _BLACK_LEVEL
-    return max(_bars_along(is_lit_HW), _bars_along(is_lit_HW.T))
+    is_lit_THW = value_THW > _BLACK_LEVEL
+    return max(_bars_along(is_lit_THW.mean(axis=2)), _bars_along(is_lit_THW.mean(axis=1)))
 
 
 def sharpness(frames_THWC: NDArray[np.uint8]) -> float:
@@ -132,19 +134,20 @@ def _steepest(gray_HW: "cv2.typing.MatLike") -> float:
     if high - low < _MIN_LUMA_RANGE:
         return 1.0
     steps = np.concatenate((np.abs(np.diff(luma_HW, axis=0)).ravel(), np.abs(np.diff(luma_HW, axis=1)).ravel()))
-    return min(1.0, float(np.percentile(steps, 99.5) / (high - low)))
+    return min(1.0, float(np.percentile(steps, 99.8) / (high - low)))
 
 
-def _bars_along(is_lit_HW: NDArray[np.bool_]) -> float:
-    """Share under two bars of black rows, at the top and at the bottom."""
-    share_H = is_lit_HW.mean(axis=1)
-    lit_rows = np.flatnonzero(share_H > 0.02)
-    if not len(lit_rows):
+def _bars_along(lit_TL: NDArray[np.float64]) -> float:
+    """Share of the L lines under bars at both ends, from the share of each line that is lit in each frame."""
+    most_L, usual_L = lit_TL.max(axis=0), np.median(lit_TL, axis=0)
+    bright_lines = np.flatnonzero(most_L > _BAR_MAX_LIT)
+    if not len(bright_lines):
         return 0.0
-    top, bottom = int(lit_rows[0]), len(share_H) - 1 - int(lit_rows[-1])
-    # Scaling may blend one row of bar and picture: the edge is looked for in two rows.
-    has_edges = share_H[top : top + 2].max() > 0.5 and share_H[lit_rows[-1] - 1 : lit_rows[-1] + 1].max() > 0.5
-    return (top + bottom) / len(share_H) if has_edges and min(top, bottom) > 0 else 0.0
+    first, last = int(bright_lines[0]), int(bright_lines[-1])
+    num_first, num_last = first, len(most_L) - 1 - last
+    # Scaling blends a line of bar and picture: the edge is looked for in two lines.
+    has_edges = usual_L[first : first + 2].max() > _EDGE_MIN_LIT and usual_L[last - 1 : last + 1].max() > _EDGE_MIN_LIT
+    return (num_first + num_last) / len(most_L) if has_edges and min(num_first, num_last) > 0 else 0.0
 
 
 def _coarse(frame_HWC: NDArray[np.uint8]) -> Floats:

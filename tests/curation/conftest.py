@@ -32,7 +32,8 @@ def draw_moving(num_frames: int, height: int = 72, width: int = 96, seed: int = 
     for index, frame_HWC in enumerate(frames):
         left = (index * 3 + seed) % (width - side)
         frame_HWC[height // 2 : height // 2 + side, left : left + side] = (250, 240, 40)
-        frame_HWC[4:16, 4 : 4 + 8 * 8] = np.repeat([(index >> bit & 1) * 220 for bit in range(8)], 8)[:, None]
+        digits = np.repeat([(index >> bit & 1) * 220 for bit in range(8)], width // 12)
+        frame_HWC[4 : 4 + height // 6, 2 : 2 + len(digits)] = digits[:, None]
     return frames
 
 
@@ -111,13 +112,20 @@ def clips(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def refresh_tracking(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
+    """One real MLflow store for all refreshes: making its tables takes seconds."""
+    folder = tmp_path_factory.mktemp("tracking")
+    return TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "artifacts"))
+
+
 @pytest.fixture
-def run_refresh(local_ray: None, tracking: TrackingConfig) -> Callable[..., RefreshSummary]:
+def run_refresh(local_ray: None, refresh_tracking: TrackingConfig) -> Callable[..., RefreshSummary]:
     """Refresh as the job does, on this session's Ray; the clock ticks a second each time it is read."""
     clock = iter(datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=second) for second in range(10**6))
 
     def run(manifest: Path, dataset: Path, **keys: Any) -> RefreshSummary:
-        given = {"frames": 16, "fps": 8, "size_px": 32, "clips_per_slice": 4, "tracking": tracking, **keys}
+        given = {"frames": 16, "fps": 8, "size_px": 32, "clips_per_slice": 4, "tracking": refresh_tracking, **keys}
         config = RefreshConfig(manifest=str(manifest), dataset=str(dataset), **given)
         return refresh(config, nullcontext, clock.__next__)
 

@@ -226,9 +226,7 @@ def test_a_file_that_ends_early_is_corrupt(rendered: Callable[[str], Path], clip
         (LimitsConfig(min_source_fps=24), "decoded"),
     ],
 )
-def test_limits_are_told_by_their_verdicts(
-    rendered: Callable[[str], Path], limits: LimitsConfig, verdict: str
-) -> None:
+def test_limits_are_told_by_their_verdicts(rendered: Callable[[str], Path], limits: LimitsConfig, verdict: str) -> None:
     source = rendered("h264_24fps_b_pyramid").read_bytes()
     assert verdict_of(source, RECIPE.model_copy(update={"limits": limits})) == verdict
 

@@ -1,0 +1,113 @@
+"""Manifests of every kind give the same rows, and a bad one names its file, row and column."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.curation.manifest import ManifestError, read_manifest
+
+ROWS = [
+    {"video": "a.mp4", "caption": "A red circle", "start_s": 1.5, "end_s": 4.0, "license": "CC0", "rank": "1"},
+    {"video": "sub/b.webm", "caption": "", "start_s": None, "end_s": None, "license": "", "rank": "2"},
+]
+
+
+def _csv(folder: Path) -> Path:
+    lines = ["video,caption,start_s,end_s,license,rank", "a.mp4,A red circle,1.5,4,CC0,1", "sub/b.webm,,,,,2"]
+    path = folder / "m.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
+    return path
+
+
+def _jsonl(folder: Path) -> Path:
+    path = folder / "m.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+def _parquet(folder: Path) -> Path:
+    path = folder / "m.parquet"
+    pq.write_table(pa.Table.from_pylist(ROWS), path)
+    return path
+
+
+@pytest.mark.parametrize("write", [_csv, _jsonl, _parquet])
+def test_csv_jsonl_and_parquet_give_the_same_rows(tmp_path: Path, write) -> None:
+    table = read_manifest(write(tmp_path))
+    assert table["uri"].to_pylist() == [f"{tmp_path}/a.mp4", f"{tmp_path}/sub/b.webm"]
+    assert table["caption"].to_pylist() == ["A red circle", ""]
+    assert table["start_s"].to_pylist() == [1.5, None]
+    assert table["end_s"].to_pylist() == [4.0, None]
+    assert [json.loads(text) for text in table["manifest_json"].to_pylist()] == [
+        {"license": "CC0", "rank": "1"},
+        {"license": "", "rank": "2"},
+    ]
+    assert table["row_id"].to_pylist() == read_manifest(_csv(tmp_path))["row_id"].to_pylist()
+
+
+def test_a_folder_is_a_manifest_with_captions_beside_the_videos(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.mp4", "a.webm", "sub/c.mov", "notes.md"):
+        (tmp_path / name).touch()
+    (tmp_path / "a.txt").write_text("A green star\n", encoding="utf-8")
+    table = read_manifest(tmp_path)
+    assert [Path(uri).name for uri in table["uri"].to_pylist()] == ["a.webm", "b.mp4", "c.mov"]
+    assert table["caption"].to_pylist() == ["A green star", "", ""]
+
+
+def test_addresses_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("video,caption\ns3://bucket/a.mp4,x\n/data/b.mp4,y\n")
+    assert read_manifest(path)["uri"].to_pylist() == ["s3://bucket/a.mp4", "/data/b.mp4"]
+
+
+def test_a_row_that_is_there_twice_is_two_rows(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("video,caption\na.mp4,x\na.mp4,x\n")
+    assert len(set(read_manifest(path)["row_id"].to_pylist())) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.csv", "file,caption\na,b\n", r"m\.csv: columns `video` and `caption` expected, missing \['video'\]"),
+        ("m.csv", "video,caption\na,b\n ,b\n", "m.csv: line 3: column video: a path or address expected, given ' '"),
+        ("m.csv", "video,caption\na,b,c\n", "m.csv: line 2: 2 fields expected"),
+        ("m.csv", "video,caption\na\n", "m.csv: line 2: 2 fields expected"),
+        (
+            "m.csv",
+            "video,caption,start_s\na,b,soon\n",
+            "line 2: column start_s: seconds from 0 on expected, given 'soon'",
+        ),
+        ("m.csv", "video,caption,start_s\na,b,-1\n", "column start_s: seconds from 0 on expected"),
+        (
+            "m.csv",
+            "video,caption,start_s,end_s\na,b,3,2\n",
+            "column end_s: more than start_s expected, given 3.0 to 2.0",
+        ),
+        ("m.csv", "video,caption\n", "at least one clip expected"),
+        ("m.jsonl", '{"video": "a", "caption": 3}\n', "m.jsonl: line 1: column caption: a text expected, given 3"),
+        ("m.jsonl", '{"video": "a", "caption": ""}\n{oh\n', "m.jsonl: line 2: not JSON"),
+        ("m.jsonl", "[1]\n", "m.jsonl: line 1: a JSON object expected, given list"),
+        ("m.parquet", "no parquet", "m.parquet: not Parquet"),
+        ("m.xlsx", "x", r"m\.xlsx: \.csv, \.jsonl, \.ndjson, \.parquet or a folder expected"),
+    ],
+)
+def test_a_bad_manifest_names_file_row_and_column(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(tmp_path / name)
+
+
+def test_bytes_that_are_no_utf8_are_told(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes(b"video,caption\na.mp4,caf\xe9\n")
+    with pytest.raises(ManifestError, match=r"m\.csv: after line \d"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_a_manifest_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no such file or folder"):
+        read_manifest(tmp_path / "m.csv")
