@@ -16,6 +16,13 @@ from pipelines.curation.catalog import Catalog
 from pipelines.tracking import TrackingConfig, attach
 
 _STEPS_AVERAGED = 10
+_SHOWN_METRICS = {
+    "shapes/color": "fidelity of colour (share of videos)",
+    "shapes/shape": "fidelity of shape",
+    "shapes/motion": "fidelity of motion (chance: 0.125)",
+    "flicker": "flicker score (1: none)",
+    "flow_px": "optical flow, pixels a frame",
+}
 
 
 @dataclass(frozen=True)
@@ -99,8 +106,9 @@ def _learned(findings: Findings) -> Table:
             f"training loss, first and last {_STEPS_AVERAGED} of {len(losses)} steps", f"{first:.4f}", f"{last:.4f}"
         )
     untrained, trained = (_score_means(findings.out / "scores" / name) for name in ("untrained", "trained"))
-    for key in untrained.keys() & trained.keys():
-        table.add_row(key, f"{untrained[key]:.3f}", f"{trained[key]:.3f}")
+    for key, name in _SHOWN_METRICS.items():
+        if key in trained:
+            table.add_row(name, f"{untrained[key]:.3f}", f"{trained[key]:.3f}")
     preferences = findings.out / "study" / "preferences.csv"
     if preferences.is_file():
         with preferences.open(newline="") as file:
