@@ -37,12 +37,13 @@ def draw_moving(num_frames: int, height: int = 72, width: int = 96, seed: int = 
     return frames
 
 
-def write_video(  # noqa: PLR0913  # a video has this many sides
+def write_video(
     path: Path,
     frames_THWC: Frames,
     fps: Fraction | int = 24,
     codec: str = "libx264",
     options: Mapping[str, str] | None = None,
+    *,
     pts: Sequence[int] | None = None,
     pix_fmt: str = "yuv420p",
     time_base: Fraction | None = None,

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -102,7 +103,7 @@ def test_frames_of_a_variable_rate_equal_a_brute_force_decode(clips: Path, movin
 
 def test_neighbouring_frames_differ_where_the_source_has_enough_of_them(rendered: Callable[[str], Path]) -> None:
     frames = frames_of(rendered("h264_60fps"))
-    assert all((earlier != later).any() for earlier, later in zip(frames, frames[1:], strict=False))
+    assert all((earlier != later).any() for earlier, later in pairwise(frames))
 
 
 @pytest.mark.parametrize("name", ["h264_24fps_b_pyramid", "h264_ntsc", "hevc_30fps", "vp9_24fps"])
@@ -204,13 +205,15 @@ def test_damage_that_the_decoder_marks_is_corrupt(clips: Path, moving: Draw, vid
 
 def test_a_file_that_ends_early_is_corrupt(rendered: Callable[[str], Path], clips: Path) -> None:
     whole = clips / "front.mp4"
-    with av.open(str(rendered("h264_24fps_b_pyramid"))) as given:
-        with av.open(str(whole), "w", options={"movflags": "faststart"}) as copy:
-            stream = copy.add_stream_from_template(given.streams.video[0])
-            for packet in given.demux(video=0):
-                if packet.size:
-                    packet.stream = stream
-                    copy.mux(packet)
+    with (
+        av.open(str(rendered("h264_24fps_b_pyramid"))) as given,
+        av.open(str(whole), "w", options={"movflags": "faststart"}) as copy,
+    ):
+        stream = copy.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                copy.mux(packet)
     source = whole.read_bytes()
     assert verdict_of(source) == "decoded"
     assert verdict_of(source[: len(source) // 2]) == "corrupt"
