@@ -49,7 +49,10 @@ class FilterConfig(Config):
         default=0.04, ge=0, le=1, description="above: `letterboxed`; share of the picture under black bars"
     )
     min_sharpness: float | None = Field(
-        default=0.25, ge=0, le=1, description="below: `blurry`; steepest edges, one-pixel step per range of luma"
+        default=0.3,
+        ge=0,
+        le=1,
+        description="below: `blurry`; steepest one-pixel steps, as a share of the range of levels",
     )
     max_caption_chars: int | None = Field(default=2000, ge=1, description="longer captions are `caption_invalid`")
 

@@ -22,7 +22,7 @@ _BLACK_LEVEL = 24
 _BAR_MAX_LIT = 0.2  # share of a bar's line that ringing may light
 _EDGE_MIN_LIT = 0.5
 _NUM_SHARPNESS_FRAMES = 8
-_MIN_LUMA_RANGE = 16.0
+_MIN_RANGE = 16.0
 
 Floats = NDArray[np.float32]
 
@@ -120,21 +120,23 @@ def bars(value_THW: NDArray[np.uint8]) -> float:
 
 
 def sharpness(frames_THWC: NDArray[np.uint8]) -> float:
-    """The steepest one-pixel steps of a frame as a share, 0..1, of its range of luma; median over some frames.
+    """The steepest one-pixel steps of a frame as a share, 0..1, of its range of levels; median over some frames.
 
-    A sharp edge takes one or two pixels (0.4 and more), a defocused one many. Frames without contrast count as sharp.
+    Looked at in the channel of the widest range: a coloured shape may be as light as what is behind it. A sharp edge
+    takes one or two pixels (0.4 and more), a defocused one many. Frames without contrast count as sharp.
     """
     chosen = np.linspace(0, len(frames_THWC) - 1, _NUM_SHARPNESS_FRAMES).round().astype(int)
-    return float(np.median([_steepest(cv2.cvtColor(frames_THWC[index], cv2.COLOR_RGB2GRAY)) for index in chosen]))
+    return float(np.median([_steepest(frames_THWC[index].astype(np.float32)) for index in chosen]))
 
 
-def _steepest(gray_HW: "cv2.typing.MatLike") -> float:
-    luma_HW = gray_HW.astype(np.float32)
-    low, high = np.percentile(luma_HW, (0.5, 99.5))
-    if high - low < _MIN_LUMA_RANGE:
+def _steepest(frame_HWC: Floats) -> float:
+    low_C, high_C = np.percentile(frame_HWC, (0.5, 99.5), axis=(0, 1))
+    channel = int((high_C - low_C).argmax())
+    level_HW, level_range = frame_HWC[..., channel], float(high_C[channel] - low_C[channel])
+    if level_range < _MIN_RANGE:
         return 1.0
-    steps = np.concatenate((np.abs(np.diff(luma_HW, axis=0)).ravel(), np.abs(np.diff(luma_HW, axis=1)).ravel()))
-    return min(1.0, float(np.percentile(steps, 99.8) / (high - low)))
+    steps = np.concatenate((np.abs(np.diff(level_HW, axis=0)).ravel(), np.abs(np.diff(level_HW, axis=1)).ravel()))
+    return min(1.0, float(np.percentile(steps, 99.8)) / level_range)
 
 
 def _bars_along(lit_TL: NDArray[np.float64]) -> float:
