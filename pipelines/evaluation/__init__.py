@@ -1,0 +1,1 @@
+"""Videos to automatic metrics and to the pairwise human study."""
