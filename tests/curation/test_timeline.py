@@ -25,6 +25,13 @@ def test_a_frame_that_appears_at_the_very_target_is_shown_and_a_tick_later_it_is
     assert shown_at(Timeline((0, 1002), 1001, Fraction(1, 30000)), window) == [0, 0]
 
 
+def test_a_time_that_the_container_rounded_up_is_taken_as_it_is_written() -> None:
+    milliseconds = tuple(round(Fraction(125 * index, 2) + Fraction(1, 100)) for index in range(4))
+    assert milliseconds == (0, 63, 125, 188)
+    window = Window(Fraction(0), 4, Fraction(16))
+    assert shown_at(Timeline(milliseconds, 62, Fraction(1, 1000)), window) == [0, 0, 125, 125]
+
+
 def test_time_counts_from_the_first_frame_and_the_span() -> None:
     timeline = Timeline(tuple(range(7000, 7000 + 100 * 10, 10)), 10, Fraction(1, 100))
     assert shown_at(timeline, Window(Fraction("2.5"), 3, Fraction(10))) == [7250, 7260, 7270]
