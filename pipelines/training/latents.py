@@ -1,0 +1,38 @@
+"""Videos to the space that the U-Net works in, and back: pixels as they are, or a VAE frame by frame.
+
+Shape letters: B videos, C channels, T frames, H height, W width.
+"""
+
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
+
+_FRAMES_AT_ONCE = 16
+
+
+@torch.no_grad()
+def to_latents(video_BCTHW: Tensor, vae: AutoencoderKL | None) -> Tensor:
+    """Pixels in [-1, 1] to latents of unit scale: the mode of the VAE's posterior, so that no chance is in it."""
+    if vae is None:
+        return video_BCTHW
+    scale = float(vae.config["scaling_factor"])
+    frames_NCHW = video_BCTHW.transpose(1, 2).flatten(0, 1)
+    coded = [
+        vae.encode(part, return_dict=False)[0].mode() * scale  # pyright: ignore[reportAttributeAccessIssue]  # a tuple
+        for part in frames_NCHW.split(_FRAMES_AT_ONCE)
+    ]
+    return torch.cat(coded).unflatten(0, (len(video_BCTHW), -1)).transpose(1, 2)
+
+
+@torch.no_grad()
+def to_pixels(latent_BCTHW: Tensor, vae: AutoencoderKL | None) -> Tensor:
+    """The way back, to [-1, 1] except for overshoot."""
+    if vae is None:
+        return latent_BCTHW
+    scale = float(vae.config["scaling_factor"])
+    frames_NCHW = (latent_BCTHW / scale).transpose(1, 2).flatten(0, 1)
+    decode: Any = vae.decode  # diffusers asks for a FloatTensor, a type that torch no longer makes
+    pixels = [decode(part, return_dict=False)[0] for part in frames_NCHW.split(_FRAMES_AT_ONCE)]
+    return torch.cat(pixels).unflatten(0, (len(latent_BCTHW), -1)).transpose(1, 2)

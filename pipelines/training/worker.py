@@ -1,0 +1,94 @@
+"""The training function of each Ray Train worker: build, go on from the newest checkpoint, train.
+
+It is started anew, on all workers, when one of them has died; everything it needs to go on lies in the run's folder.
+"""
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import ray.train
+import ray.train.torch
+import torch
+
+from pipelines.curation.catalog import Catalog
+from pipelines.training.batches import BatchSource, Share
+from pipelines.training.checkpoint import find_newest, load_checkpoint
+from pipelines.training.config import TrainConfig
+from pipelines.training.engine import DeepSpeedEngine, EngineSettings
+from pipelines.training.job import Job
+from pipelines.training.learner import Learner, Model, build_model
+from pipelines.training.loop import Plan, train
+from pipelines.training.order import SampleOrder
+from pipelines.training.reader import ClipReader
+from pipelines.training.record import run_folder
+from pipelines.training.reporting import Lead, Reporter
+from pipelines.training.state import TrainingState, fresh_state
+from stunet.inflate import temporal_parameters
+
+
+class ResumeError(ValueError):
+    """A checkpoint that does not belong to what is configured; the message says why."""
+
+
+def train_worker(job: Job) -> None:
+    """Train as worker `rank` of `workers`, from the newest checkpoint to the last step."""
+    config, context = job.config, ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    torch.set_num_threads(config.cpus_per_worker)
+
+    reader = ClipReader(config.dataset, Catalog.open(config.dataset, job.dataset_version).kept())
+    order = SampleOrder(len(reader), config.seed, job.dataset_version)
+    model = build_model(config.backbone, config.inflation, device)
+    learner = Learner(model, config.objective, config.seed, device)
+    first_step, state = _starting_point(config, model)
+    engine = DeepSpeedEngine(
+        model.stunet,
+        temporal_parameters(model.stunet),
+        _engine_settings(config),
+        state,
+        learner.example(config.clips_per_micro_batch, reader.geometry.num_frames, reader.geometry.size_px),
+    )
+    plan = Plan(
+        first_step, config.steps, config.clips_per_step, config.lr, config.warmup_steps, config.max_skipped_steps
+    )
+    share = Share(config.clips_per_step, config.clips_per_micro_batch, rank, workers)
+    with (
+        BatchSource(
+            reader, order, share, config.loader_threads, config.prefetch_micro_batches, time.perf_counter
+        ) as source,
+        Lead(job, model, reader, device) if rank == 0 else nullcontext() as lead,
+    ):
+        train(engine, source, learner.sample_losses, plan, Reporter(engine, lead, job, device))
+
+
+def _starting_point(config: TrainConfig, model: Model) -> tuple[int, TrainingState]:
+    trainable = temporal_parameters(model.stunet)
+    folder = find_newest(run_folder(config) / "checkpoints")
+    if folder is None:
+        return 0, fresh_state(trainable)
+    checkpoint = load_checkpoint(folder)
+    _check_belongs(folder, checkpoint.facts.backbone_digest, model)
+    checkpoint.state.check_names(trainable, str(folder))
+    return checkpoint.facts.step, checkpoint.state
+
+
+def _check_belongs(folder: Path, digest: str, model: Model) -> None:
+    if digest != model.backbone.digest:
+        raise ResumeError(
+            f"{folder}: trained on a backbone of digest {digest}, that of {model.backbone.name} is "
+            f"{model.backbone.digest}; name the old one in `backbone` or give the run another name"
+        )
+
+
+def _engine_settings(config: TrainConfig) -> EngineSettings:
+    return EngineSettings(
+        zero_stage=config.zero_stage,
+        precision=config.precision,
+        clips_per_micro_batch=config.clips_per_micro_batch,
+        micro_batches_per_step=config.micro_batches_per_step,
+        gradient_clipping=config.gradient_clipping,
+        weight_decay=config.weight_decay,
+        ema_decay=config.ema_decay,
+    )

@@ -1,0 +1,90 @@
+"""One worker of a small run on the DeepSpeed engine: `python engine_process.py RUN.json RANK`; prints JSON.
+
+RUN.json: workers, port, zero_stage, precision, micro_batches_per_step, first_step, last_step, start (a state file or
+null), end (where worker 0 saves the state), inf_at (steps whose loss is infinite).
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipelines.training.engine import DeepSpeedEngine, EngineSettings
+from pipelines.training.order import micro_batches
+from pipelines.training.state import TrainingState, fresh_state
+
+CLIPS_PER_MICRO_BATCH = 2
+
+
+class Net(nn.Module):
+    """Frozen and trainable layers, with sizes that no number of workers divides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = nn.Conv3d(3, 7, 1)
+        self.temporal = nn.Conv3d(7, 3, (3, 1, 1), padding=(1, 0, 0))
+        self.scale = nn.Parameter(torch.ones(3))
+        self.image.requires_grad_(False)
+
+    def forward(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor) -> Tensor:
+        hidden = torch.tanh(self.image(video_BCTHW)) * text_BLD.mean()
+        return self.temporal(hidden) * self.scale.view(1, 3, 1, 1, 1)
+
+
+def batch_of(samples: range) -> Tensor:
+    return torch.stack([torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(s)) for s in samples])
+
+
+def main(run: dict, rank: int) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(run["port"]), RANK=str(rank), LOCAL_RANK=str(rank))
+    os.environ["WORLD_SIZE"] = str(run["workers"])
+    dist.init_process_group("gloo", rank=rank, world_size=run["workers"])
+    torch.manual_seed(0)
+    net = Net()
+    trainable = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    if run["start"]:
+        tensors = load_file(run["start"])
+        state = TrainingState(tensors, run["first_step"])
+    else:
+        state = fresh_state(trainable)
+    settings = EngineSettings(
+        zero_stage=run["zero_stage"],
+        precision=run["precision"],
+        clips_per_micro_batch=CLIPS_PER_MICRO_BATCH,
+        micro_batches_per_step=run["micro_batches_per_step"],
+        gradient_clipping=0.5,
+        weight_decay=0.01,
+        ema_decay=0.9,
+    )
+    text_BLD = torch.ones(CLIPS_PER_MICRO_BATCH, 1, 1)
+    timestep_B = torch.zeros(CLIPS_PER_MICRO_BATCH, dtype=torch.long)
+    example = (torch.zeros(CLIPS_PER_MICRO_BATCH, 3, 4, 5, 5), timestep_B, text_BLD)
+    engine = DeepSpeedEngine(net, trainable, settings, state, example)
+    clips_per_step = CLIPS_PER_MICRO_BATCH * run["micro_batches_per_step"] * run["workers"]
+    steps = []
+    for step in range(run["first_step"], run["last_step"]):
+        total = torch.zeros((), dtype=torch.float64)
+        for samples in micro_batches(step, clips_per_step, CLIPS_PER_MICRO_BATCH, rank, run["workers"]):
+            target = batch_of(samples)
+            loss = (engine(target, timestep_B, text_BLD) - target.roll(1, 2)).square().mean()
+            if step in run["inf_at"]:
+                loss = loss * float("inf")
+            engine.backward(loss)
+            total += loss.detach().double() / run["micro_batches_per_step"] / run["workers"]
+        dist.all_reduce(total)
+        outcome = engine.step(1e-2)
+        steps.append({"loss": f"{float(total):.6f}", "is_applied": outcome.is_applied, "norm": outcome.grad_norm})
+    tensors = engine.gather()
+    if rank == 0:
+        save_file(tensors, run["end"])
+        sys.stdout.write("\n" + json.dumps({"steps": steps, "applied_steps": engine.applied_steps}) + "\n")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2]))
