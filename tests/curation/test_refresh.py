@@ -169,6 +169,7 @@ def test_new_changed_and_removed_rows_are_the_only_work(
     assert first.kept().num_rows == Catalog.open(dataset, version=0).kept().num_rows == 3
 
 
+@pytest.mark.slow
 def test_a_clip_that_comes_back_is_kept_again(
     manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_clip_that_comes_back_is_kept_again(
     assert (summary.changed, summary.unchanged) == (1, 1)
 
 
+@pytest.mark.slow
 def test_the_copy_takes_the_place_of_a_kept_clip_that_goes(
     manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
 ) -> None:
@@ -188,6 +190,7 @@ def test_the_copy_takes_the_place_of_a_kept_clip_that_goes(
     assert summary.decoded == 1
 
 
+@pytest.mark.slow
 def test_the_earlier_of_two_equal_clips_is_kept_and_a_kept_one_stays(
     manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
 ) -> None:
@@ -206,6 +209,7 @@ def test_two_spans_of_one_video_are_two_clips(
     assert len(set(Catalog.open(tmp_path / "data").kept()["key"].to_pylist())) == 2
 
 
+@pytest.mark.slow
 def test_a_source_that_appears_later_is_a_changed_clip(
     manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
 ) -> None:
@@ -215,6 +219,7 @@ def test_a_source_that_appears_later_is_a_changed_clip(
     assert run_refresh(manifest, tmp_path / "data").by_verdict == {"kept": 2}
 
 
+@pytest.mark.slow
 def test_another_recipe_makes_every_clip_due_and_another_shard_size_none(
     manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
 ) -> None:
@@ -225,6 +230,7 @@ def test_another_recipe_makes_every_clip_due_and_another_shard_size_none(
     assert (lenient.changed, lenient.by_verdict) == (2, {"kept": 2})
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_before_its_commit_goes_on_with_the_slices_it_had_done(
     manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
 ) -> None:
@@ -269,6 +275,7 @@ def _with_frames(dataset: Path) -> set[str]:
     return set(rows.filter(pc.is_valid(rows["motion"]))["verdict"].to_pylist())
 
 
+@pytest.mark.slow
 def test_captions_that_do_not_fit_are_misaligned(
     manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write, root: Path
 ) -> None:
