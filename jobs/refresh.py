@@ -18,13 +18,14 @@ from pipelines.curation.config import RefreshConfig
 
 def main(config: RefreshConfig) -> None:
     """Refresh, and print what came of it."""
+    from pipelines.curation.align import AlignmentModelError
     from pipelines.curation.manifest import ManifestError
     from pipelines.curation.refresh import refresh
     from pipelines.curation.summary import describe
 
     try:
         summary = refresh(config, partial(ray_cluster, config.ray, os.environ), partial(datetime.now, UTC))
-    except ManifestError as error:
+    except (AlignmentModelError, ManifestError) as error:
         sys.exit(str(error))
     sys.stdout.write(describe(summary))
 

@@ -40,7 +40,7 @@ def names(plan: Plan) -> list[str]:
 
 @pytest.fixture
 def catalog(manifest: Path, tmp_path: Path) -> Catalog:
-    """a and c are kept, b is a copy of a, d is still."""
+    """Clips a and c are kept, b is a copy of a, d is still."""
     plan = make_plan(read_manifest(manifest), None, "recipe")
     assert names(plan) == ["a", "b", "c", "d"]
     return committed(tmp_path / "data", plan, {"a": "kept", "b": "duplicate a", "c": "kept", "d": "still"})
