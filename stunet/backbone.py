@@ -56,7 +56,7 @@ def load_backbone(path: str | Path) -> Backbone:
             raise BackboneError(f"{path}: a diffusers folder is expected, {file} is missing")
     if (folder / "text_encoder_2").is_dir():
         raise BackboneError(f"{path}: text_encoder_2: backbones with two text encoders are not supported yet")
-    digest = _digest(folder / "unet")
+    digest = weights_digest(path)
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True, low_cpu_mem_usage=False)
     vae = None
     if (folder / "vae").is_dir():
@@ -73,14 +73,20 @@ def _schedule(folder: Path) -> Any:
     return DDPMScheduler.from_config(config)
 
 
-def _digest(folder: Path) -> str:
+def weights_digest(path: str | Path) -> str:
+    """`Backbone.digest` of a diffusers folder, without loading it.
+
+    Raises:
+        BackboneError: No safetensors weights of a U-Net in it.
+    """
+    folder = Path(path) / "unet"
     index = folder / f"{_WEIGHTS}.index.json"
     if (folder / _WEIGHTS).is_file():
         files = [_WEIGHTS]
     elif index.is_file():
         files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     else:
-        raise BackboneError(f"{folder.parent}: a diffusers folder is expected, unet/{_WEIGHTS} is missing")
+        raise BackboneError(f"{path}: a diffusers folder is expected, unet/{_WEIGHTS} is missing")
     whole = hashlib.sha256()
     for file in files:
         with (folder / file).open("rb") as data:

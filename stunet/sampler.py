@@ -148,7 +148,7 @@ def guided(stunet: Callable[[Tensor, Tensor, Tensor], Tensor], config: SamplerCo
 
 
 def rescaled(guided_BCTHW: Tensor, conditional_BCTHW: Tensor, phi: float) -> Tensor:
-    """Guidance of the conditional spread, phi g std(c)/std(g) + (1 - phi) g, by video (arXiv 2305.08891, eq. 15, 16)."""
+    """Guidance of conditional spread, phi g std(c)/std(g) + (1 - phi) g, by video (arXiv 2305.08891, eq. 15, 16)."""
     if phi == 0.0:
         return guided_BCTHW
     axes = (1, 2, 3, 4)

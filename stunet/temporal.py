@@ -93,7 +93,7 @@ class TemporalUpsample(nn.Module):
 
     def forward(self, video_BCTHW: Tensor) -> Tensor:
         """At init frames 2t and 2t+1 of the output are frame t of the input."""
-        return self.conv_time(video_BCTHW.repeat_interleave(2, dim=2))
+        return self.conv_time(_duplicated(video_BCTHW))
 
 
 def fold(video_BCTHW: Tensor) -> Tensor:
@@ -104,6 +104,12 @@ def fold(video_BCTHW: Tensor) -> Tensor:
 def unfold(frames_NCHW: Tensor, batch: int) -> Tensor:
     """(B*T, C, H, W) -> (B, C, T, H, W), always a view."""
     return frames_NCHW.unflatten(0, (batch, -1)).transpose(1, 2)
+
+
+def _duplicated(video_BCTHW: Tensor) -> Tensor:
+    """Every frame twice, in channels-last memory (repeat_interleave would leave it)."""
+    frames_BTHWC = video_BCTHW.permute(0, 2, 3, 4, 1)
+    return frames_BTHWC[:, :, None].expand(-1, -1, 2, -1, -1, -1).flatten(1, 2).permute(0, 4, 1, 2, 3)
 
 
 class _TimeConv(nn.Module):

@@ -96,11 +96,7 @@ def load(stunet: STUNet, folder: str | Path, backbone_digest: str, backbone_name
     """
     path = Path(folder) / _FILE
     metadata = read_metadata(folder)
-    if metadata.backbone_digest != backbone_digest:
-        raise WeightsError(
-            f"{path}: these weights belong to the backbone {metadata.backbone_name!r} "
-            f"({metadata.backbone_digest[:12]}), not to {backbone_name!r} ({backbone_digest[:12]})"
-        )
+    check_backbone(metadata, folder, backbone_digest, backbone_name)
     names = temporal_parameters(stunet)
     with _open(folder) as file, torch.no_grad():
         different = sorted(set(file.keys()) ^ names.keys())
@@ -109,6 +105,19 @@ def load(stunet: STUNet, folder: str | Path, backbone_digest: str, backbone_name
         for name, parameter in names.items():
             parameter.copy_(file.get_tensor(name))
     return metadata
+
+
+def check_backbone(metadata: Metadata, folder: str | Path, backbone_digest: str, backbone_name: str) -> None:
+    """Refuse weights that were trained on another backbone.
+
+    Raises:
+        WeightsError: They were; the message says both names.
+    """
+    if metadata.backbone_digest != backbone_digest:
+        raise WeightsError(
+            f"{Path(folder) / _FILE}: these weights belong to the backbone {metadata.backbone_name!r} "
+            f"({metadata.backbone_digest[:12]}), not to {backbone_name!r} ({backbone_digest[:12]})"
+        )
 
 
 def digest(folder: str | Path) -> str:

@@ -1,0 +1,39 @@
+"""Make videos from a checkpoint, for a file of prompts or for one prompt.
+
+A video that is there already, made by the same request and model, is not made again. Beside each PROMPT_ID.mp4 stands a
+PROMPT_ID.json with all that made it.
+
+    python jobs/generate.py --config jobs/configs/generate.yaml checkpoint=out/demo/runs/demo \
+        requests=out/demo/clips/prompts.csv out=out/videos
+
+    python jobs/generate.py --config jobs/configs/generate.yaml prompt="a red circle moves left" out=out/videos
+"""
+
+import os
+import sys
+import time
+from functools import partial
+
+from jobs.command import run_job
+from pipelines.cluster import ray_cluster
+from pipelines.generation.config import GenerateConfig
+
+
+def main(config: GenerateConfig) -> None:
+    """Generate, and print what came of it."""
+    from pipelines.generation.recipe import RecipeError
+    from pipelines.generation.requests import RequestError
+    from pipelines.generation.run import generate
+    from stunet.backbone import BackboneError
+    from stunet.weights import WeightsError
+
+    try:
+        done = generate(config, partial(ray_cluster, config.ray, os.environ), time.perf_counter)
+    except (RequestError, RecipeError, BackboneError, WeightsError) as error:
+        sys.exit(str(error))
+    before = f", {done.finished_before} were there already" if done.finished_before else ""
+    sys.stdout.write(f"made {done.made} videos{before}: {done.out}\n")
+
+
+if __name__ == "__main__":
+    run_job(main, GenerateConfig, __doc__)

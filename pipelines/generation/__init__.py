@@ -1,0 +1,1 @@
+"""Checkpoint and requests to videos."""
