@@ -56,7 +56,7 @@ def import_study(config: ImportStudyConfig) -> Results:
     study = load_study(config.study)
     results = tally(study, *read_answers(config.answers, study))
     out = Path(config.study if config.out is None else config.out)
-    _write(results, out)
+    write_results(results, out)
     _record(results, out, config)
     return results
 
@@ -71,7 +71,8 @@ def tally(study: FrozenStudy, assignments: Sequence[Assignment], rejected: Seque
     return Results(study, tuple(assignments), tuple(rejected), excluded, tuple(responses), tuple(preferences))
 
 
-def _write(results: Results, out: Path) -> None:
+def write_results(results: Results, out: Path) -> None:
+    """Write responses.csv, exclusions.csv, preferences.csv, import_log.json and report/index.html."""
     conduct = [field.name for field in fields(Conduct)]
     exclusions = [{**asdict(found), "reason": reason} for found, reason in results.excluded.values()]
     columns = [field.name for field in fields(Preference)]

@@ -67,7 +67,7 @@ def score(config: ScoreConfig) -> Scores:
     tags = {"job": "score", "videos": config.videos}
     name = f"score {Path(config.videos).name}"
     with start_run(config.tracking, name, tags, config.model_dump(mode="json")) as run:
-        _write(scores, Path(config.out))
+        write_scores(scores, Path(config.out))
         _record(scores, Path(config.out), run)
     return scores
 
@@ -82,11 +82,16 @@ def score_clips(clips: Sequence[Clip], own: Mapping[str, UserMetric], num_shown:
             video = read_video(clip.path)
             rows.append({**facts, "status": "ok", "error": "", **_measured(video, clip.prompt, own)})
         except (VideoError, MetricError) as error:
-            rows.append({**facts, "status": "failed", "error": str(error).replace(f"{clip.path}: ", "")})
+            rows.append({**facts, "status": "failed", "error": _without_folder(str(error), clip.path)})
             continue
         if len(shown) < num_shown:
             shown.append((clip.prompt or clip.path.stem, video.frames_THWC))
     return Scores(tuple(rows), tuple(shown))
+
+
+def _without_folder(message: str, path: Path) -> str:
+    """The message as it is wherever the videos lie; the row names the file."""
+    return message.replace(f"{path}: ", "").replace(str(path), path.name)
 
 
 def _measured(video: Video, prompt: str | None, own: Mapping[str, UserMetric]) -> Row:
@@ -99,7 +104,8 @@ def _measured(video: Video, prompt: str | None, own: Mapping[str, UserMetric]) -
     return row
 
 
-def _write(scores: Scores, out: Path) -> None:
+def write_scores(scores: Scores, out: Path) -> None:
+    """Write scores.csv and summary.json."""
     columns = (*_FACTS, *scores.metrics)
     write_whole(out / "scores.csv", to_csv(columns, (dict.fromkeys(columns, "") | row for row in scores.rows)))
     summary = {

@@ -101,6 +101,7 @@ function onPlayer(event) {
     startedAt = startedAt || performance.now();
     if (!player.isSeen) say("Watch both videos to the end once; then answer.");
   }
+  if (event === "ready") by("trial").style.setProperty("--aspect", by("left").videoWidth / by("left").videoHeight);
   if (event === "ready" && isStill) say("Press Space to play both videos.");
   if (event === "seen" && !isBroken && fieldsets().some((set) => set.disabled)) say("Now answer. The videos play on.");
   by("play-word").textContent = player.wantsToPlay ? "Pause" : "Play";
@@ -112,7 +113,7 @@ function choose(value) {
   current.querySelector("input[value=" + value + "]").checked = true;
   const open = fieldsets().find((set) => !chosen(set));
   if (open) current = open;
-  else say("All answered. Press Enter to go on, or change an answer.");
+  else say("All answered. Go on, or change an answer.");
   update();
 }
 
@@ -137,7 +138,7 @@ function next() {
 function toggleBroken() {
   isBroken = !isBroken;
   by("broken").setAttribute("aria-pressed", String(isBroken));
-  say(isBroken ? "Reported as broken. Press Enter to go on." : "Not reported.", isBroken);
+  say(isBroken ? "Reported as broken. Go on to the next." : "Not reported.", isBroken);
   update();
 }
 
