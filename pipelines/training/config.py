@@ -128,6 +128,12 @@ class TrainConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _stage_suits_precision(self) -> Self:
+        if self.zero_stage == 0 and self.precision == "bf16":
+            raise ValueError("zero_stage: 1 to 3 is expected with precision=bf16, given 0: it has no fp32 weights")
+        return self
+
     @property
     def micro_batches_per_step(self) -> int:
         """Micro batches that each worker accumulates: clips_per_step / (clips_per_micro_batch x workers)."""

@@ -1,0 +1,167 @@
+"""The loop, with an engine of ten lines and the real model, data and objective."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipelines.curation.catalog import Catalog
+from pipelines.training.averaged_adamw import MOMENTS, AveragedAdamW
+from pipelines.training.batches import Batch, BatchSource, Share
+from pipelines.training.config import InflationSettings, ObjectiveSettings
+from pipelines.training.engine import Engine, Outcome
+from pipelines.training.learner import Learner, Model, build_model
+from pipelines.training.loop import Plan, SkippedStepsError, StepReport, train
+from pipelines.training.order import SampleOrder
+from pipelines.training.reader import ClipReader
+from pipelines.training.state import TrainingState, fresh_state
+from stunet.inflate import temporal_parameters
+
+CPU = torch.device("cpu")
+
+
+class PlainEngine:
+    """The `Engine` protocol on torch alone."""
+
+    def __init__(self, module: nn.Module, trainable: dict[str, nn.Parameter], state: TrainingState) -> None:
+        self.module, self.trainable = module, trainable
+        self.optimizer = AveragedAdamW(trainable.values(), weight_decay=0.01, ema_decay=0.9)
+        for name, parameter in trainable.items():
+            parameter.data.copy_(state.tensors[f"w.{name}"])
+            if state.applied_steps:
+                moments = {ours: state.tensors[f"{kind}.{name}"].clone() for kind, ours in MOMENTS.items()}
+                self.optimizer.state[parameter] = {"step": torch.tensor(float(state.applied_steps)), **moments}
+
+    def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor) -> Tensor:
+        return self.module(video_BCTHW, timestep_B, text_BLD)
+
+    def backward(self, loss: Tensor) -> None:
+        (loss / 2).backward()
+
+    def step(self, lr: float) -> Outcome:
+        self.optimizer.param_groups[0]["lr"] = lr
+        norm = float(nn.utils.clip_grad_norm_(self.trainable.values(), 1.0))
+        is_finite = norm < float("inf")
+        if is_finite:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return Outcome(is_finite, norm)
+
+    def state(self, applied_steps: int) -> TrainingState:
+        tensors = {}
+        for name, parameter in self.trainable.items():
+            tensors[f"w.{name}"] = parameter.detach().clone()
+            tensors |= {f"{k}.{name}": self.optimizer.state[parameter][v].clone() for k, v in MOMENTS.items()}
+        return TrainingState(tensors, applied_steps)
+
+
+class Listener:
+    """The `Outside` protocol: keeps what it is told."""
+
+    def __init__(self, stop_after: int = 10**9) -> None:
+        self.reports: list[StepReport] = []
+        self.stop_after = stop_after
+
+    def is_stop_asked(self) -> bool:
+        return len(self.reports) + 1 >= self.stop_after
+
+    def mean(self, values: list[float]) -> list[float]:
+        return values
+
+    def after_step(self, report: StepReport) -> None:
+        self.reports.append(report)
+
+    def now_s(self) -> float:
+        return time.perf_counter()
+
+    @property
+    def losses(self) -> list[float]:
+        return [report.loss for report in self.reports]
+
+
+@pytest.fixture
+def reader(dataset: Path) -> ClipReader:
+    return ClipReader(str(dataset), Catalog.open(dataset).kept())
+
+
+@pytest.fixture
+def model(backbone: Path) -> Model:
+    return build_model(str(backbone), InflationSettings(temporal_factor=2, attention_layers=1), CPU)
+
+
+def plan(first: int, last: int) -> Plan:
+    return Plan(first, last, clips_per_step=4, lr=3e-3, warmup_steps=2, max_skipped_steps=2)
+
+
+def run(model: Model, reader: ClipReader, state: TrainingState, at: Plan, listener: Listener) -> PlainEngine:
+    engine = PlainEngine(model.stunet, temporal_parameters(model.stunet), state)
+    learner = Learner(model, ObjectiveSettings(), seed=5, device=CPU)
+    share = Share(clips_per_step=4, clips_per_micro_batch=2, rank=0, workers=1)
+    with BatchSource(reader, SampleOrder(len(reader), 5, 0), share, 2, 2, time.perf_counter) as source:
+        train(engine, source, learner.sample_losses, at, listener)
+    return engine
+
+
+def test_going_on_from_a_saved_state_gives_the_same_losses_and_weights(
+    model: Model, backbone: Path, reader: ClipReader
+) -> None:
+    whole, first, rest = Listener(), Listener(), Listener()
+    start = fresh_state(temporal_parameters(model.stunet))
+    uninterrupted = run(model, reader, start, plan(0, 6), whole).state(6)
+    half = run(model, reader, start, plan(0, 3), first).state(3)
+    fresh = build_model(str(backbone), InflationSettings(temporal_factor=2, attention_layers=1), CPU)
+    resumed = run(fresh, reader, half, plan(3, 6), rest).state(6)
+    assert first.losses + rest.losses == whole.losses
+    assert all(torch.equal(resumed.tensors[name], tensor) for name, tensor in uninterrupted.tensors.items())
+    assert [report.step for report in rest.reports] == [4, 5, 6]
+    assert [report.is_last for report in rest.reports] == [False, False, True]
+
+
+def test_a_step_reports_loss_rate_norm_time_and_stall(model: Model, reader: ClipReader) -> None:
+    listener = Listener()
+    run(model, reader, fresh_state(temporal_parameters(model.stunet)), plan(0, 3), listener)
+    assert [report.lr for report in listener.reports] == pytest.approx([1.5e-3, 3e-3, 3e-3])
+    for report in listener.reports:
+        assert report.loss > 0
+        assert report.grad_norm > 0
+        assert report.step_time_s > 0
+        assert 0 <= report.loader_stall_fraction < 1
+
+
+def test_it_stops_after_the_step_in_which_it_was_asked_to(model: Model, reader: ClipReader) -> None:
+    listener = Listener(stop_after=2)
+    run(model, reader, fresh_state(temporal_parameters(model.stunet)), plan(0, 6), listener)
+    assert [(report.step, report.is_last) for report in listener.reports] == [(1, False), (2, True)]
+
+
+def test_non_finite_gradients_are_counted_and_end_the_run_after_so_many_in_a_row(
+    model: Model, reader: ClipReader
+) -> None:
+    def infinite(engine: Engine, batch: Batch) -> Tensor:
+        learner = Learner(model, ObjectiveSettings(), seed=5, device=CPU)
+        return learner.sample_losses(engine, batch) * (float("inf") if batch.samples.start >= 4 else 1.0)
+
+    trainable, listener = temporal_parameters(model.stunet), Listener()
+    engine = PlainEngine(model.stunet, trainable, fresh_state(trainable))
+    share = Share(clips_per_step=4, clips_per_micro_batch=2, rank=0, workers=1)
+    with (
+        BatchSource(reader, SampleOrder(len(reader), 5, 0), share, 2, 2, time.perf_counter) as source,
+        pytest.raises(SkippedStepsError, match="step 3: gradients not finite 2 steps in a row"),
+    ):
+        train(engine, source, infinite, plan(0, 9), listener)
+    assert [report.skipped_steps for report in listener.reports] == [0, 1, 2]
+    assert all(bool(parameter.isfinite().all()) for parameter in trainable.values())
+
+
+def test_the_loss_of_a_sample_does_not_depend_on_its_micro_batch(model: Model, reader: ClipReader) -> None:
+    learner = Learner(model, ObjectiveSettings(), seed=5, device=CPU)
+    order = SampleOrder(len(reader), 5, 0)
+
+    def losses(clips_per_micro_batch: int) -> Tensor:
+        share = Share(4, clips_per_micro_batch, rank=0, workers=1)
+        with BatchSource(reader, order, share, 1, 1, time.perf_counter) as source, torch.no_grad():
+            return torch.cat([learner.sample_losses(model.stunet, batch) for batch in next(source.steps(0, 1))])
+
+    torch.testing.assert_close(losses(4), losses(1), rtol=1e-5, atol=1e-6)
