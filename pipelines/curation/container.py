@@ -24,6 +24,9 @@ from pipelines.curation.timeline import Timeline, typical_gap
 
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,obu,ivf,flv,asf,ogg,gif,nut,mxf"
 
+_MIN_SHARE_OF_DECLARED = Fraction(9, 10)
+"""A file with less than this of what it declares was cut off; declarations are rounded, and edit lists shorten."""
+
 
 class ClipRejectedError(Exception):
     """Ends the reading of one clip; `pipelines.curation.decode.decode` turns it into its rejection."""
@@ -84,6 +87,8 @@ def video_stream(container: InputContainer, recipe: Recipe) -> VideoStream:
     Raises:
         ClipRejectedError: `no_video`, `too_large`, `too_small` or `unreadable`.
     """
+    if not len(container.streams):
+        reject("unreadable", "no stream in it")
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         reject("no_video", f"streams: {', '.join(other.type for other in container.streams) or 'none'}")
@@ -106,7 +111,8 @@ def declared_duration_s(container: InputContainer, stream: VideoStream) -> Fract
     """Seconds that the file says it lasts; 0 where it does not say."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
-    return Fraction(container.duration or 0, av.time_base)
+    # The container lasts as long as its longest stream, which may be another one.
+    return Fraction(container.duration or 0, av.time_base) if len(container.streams) == 1 else Fraction(0)
 
 
 def demux(source: bytes, container: InputContainer, stream: VideoStream) -> Track:
@@ -135,6 +141,9 @@ def demux(source: bytes, container: InputContainer, stream: VideoStream) -> Trac
         reject("unreadable", "frames bear no timestamps")
     last = next(packet for packet in shown if packet.pts == pts[-1])
     timeline = Timeline(tuple(pts), last.duration or typical_gap(pts), stream.time_base)
+    declared_s = declared_duration_s(container, stream)
+    if timeline.duration_s < _MIN_SHARE_OF_DECLARED * declared_s:
+        damage = damage or f"{float(timeline.duration_s):.3f} of {float(declared_s):.3f} declared seconds"
     return Track(source, stream, tuple(packets), timeline, damage)
 
 

@@ -230,6 +230,14 @@ def test_a_file_that_ends_early_is_corrupt(rendered: Callable[[str], Path], clip
     assert verdict_of(source[: between_packets - 20]) == "corrupt"
 
 
+def test_a_cut_file_without_an_index_is_corrupt_by_the_length_that_it_declares(
+    rendered: Callable[[str], Path],
+) -> None:
+    for name in ("vp9_24fps", "av1_30fps"):
+        source = rendered(name).read_bytes()
+        assert verdict_of(source[: len(source) // 2]) == "corrupt"
+
+
 @pytest.mark.parametrize(
     ("limits", "verdict"),
     [
