@@ -82,7 +82,9 @@ class Scene:
         return along * x - self.sideways * y, along * y + self.sideways * x
 
 
-def draw_scene(rng: random.Random, shape: str | None = None, color: str | None = None, motion: str | None = None) -> Scene:
+def draw_scene(
+    rng: random.Random, shape: str | None = None, color: str | None = None, motion: str | None = None
+) -> Scene:
     """A scene drawn from `rng`; what is given stays as it is."""
     size, speed = rng.choice(tuple(SIZES)), rng.choice(SPEEDS)
     background, shape = rng.choice(tuple(BACKGROUNDS)), shape or rng.choice(SHAPES)
