@@ -1,13 +1,15 @@
-"""One worker of a small run on the DeepSpeed engine: `python engine_process.py RUN.json RANK`; prints JSON.
+"""One worker of small runs on the DeepSpeed engine, one after another: `python engine_process.py GROUP.json RANK`.
 
-RUN.json: workers, port, zero_stage, precision, micro_batches_per_step, first_step, last_step, start (a state file or
-null), end (where worker 0 saves the state), inf_at (steps whose loss is infinite).
+GROUP.json: workers, port, runs; a run: zero_stage, precision, first_step, last_step, start (a state file or null), end
+(where worker 0 saves the state), inf_at (steps whose loss is infinite). Worker 0 writes a list of results to `out`.
+A step has two micro batches of two clips, whatever the workers.
 """
 
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,6 +21,7 @@ from pipelines.training.order import micro_batches
 from pipelines.training.state import TrainingState, fresh_state
 
 CLIPS_PER_MICRO_BATCH = 2
+MICRO_BATCHES_PER_STEP = 2
 
 
 class Net(nn.Module):
@@ -40,49 +43,51 @@ def batch_of(samples: range) -> Tensor:
     return torch.stack([torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(s)) for s in samples])
 
 
-def main(run: dict, rank: int) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(run["port"]), RANK=str(rank), LOCAL_RANK=str(rank))
-    os.environ["WORLD_SIZE"] = str(run["workers"])
-    dist.init_process_group("gloo", rank=rank, world_size=run["workers"])
+def do(run: dict[str, Any], rank: int, workers: int) -> dict[str, Any]:
     torch.manual_seed(0)
     net = Net()
     trainable = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    if run["start"]:
-        tensors = load_file(run["start"])
-        state = TrainingState(tensors, run["first_step"])
-    else:
-        state = fresh_state(trainable)
+    state = TrainingState(load_file(run["start"]), run["first_step"]) if run["start"] else fresh_state(trainable)
     settings = EngineSettings(
         zero_stage=run["zero_stage"],
         precision=run["precision"],
         clips_per_micro_batch=CLIPS_PER_MICRO_BATCH,
-        micro_batches_per_step=run["micro_batches_per_step"],
+        micro_batches_per_step=MICRO_BATCHES_PER_STEP // workers,
         gradient_clipping=0.5,
         weight_decay=0.01,
         ema_decay=0.9,
     )
     text_BLD = torch.ones(CLIPS_PER_MICRO_BATCH, 1, 1)
     timestep_B = torch.zeros(CLIPS_PER_MICRO_BATCH, dtype=torch.long)
-    example = (torch.zeros(CLIPS_PER_MICRO_BATCH, 3, 4, 5, 5), timestep_B, text_BLD)
-    engine = DeepSpeedEngine(net, trainable, settings, state, example)
-    clips_per_step = CLIPS_PER_MICRO_BATCH * run["micro_batches_per_step"] * run["workers"]
-    steps = []
+    engine = DeepSpeedEngine(net, trainable, settings, state, (torch.zeros(2, 3, 4, 5, 5), timestep_B, text_BLD))
+    clips_per_step = CLIPS_PER_MICRO_BATCH * MICRO_BATCHES_PER_STEP
+    steps: list[dict[str, Any]] = []
     for step in range(run["first_step"], run["last_step"]):
         total = torch.zeros((), dtype=torch.float64)
-        for samples in micro_batches(step, clips_per_step, CLIPS_PER_MICRO_BATCH, rank, run["workers"]):
+        for samples in micro_batches(step, clips_per_step, CLIPS_PER_MICRO_BATCH, rank, workers):
             target = batch_of(samples)
             loss = (engine(target, timestep_B, text_BLD) - target.roll(1, 2)).square().mean()
             if step in run["inf_at"]:
                 loss = loss * float("inf")
             engine.backward(loss)
-            total += loss.detach().double() / run["micro_batches_per_step"] / run["workers"]
+            total += loss.detach().double() / MICRO_BATCHES_PER_STEP
         dist.all_reduce(total)
         outcome = engine.step(1e-2)
         steps.append({"loss": f"{float(total):.6f}", "is_applied": outcome.is_applied, "norm": outcome.grad_norm})
     tensors = engine.gather()
     if rank == 0:
         save_file(tensors, run["end"])
-        sys.stdout.write("\n" + json.dumps({"steps": steps, "applied_steps": engine.applied_steps}) + "\n")
+    return {"steps": steps, "applied_steps": engine.applied_steps}
+
+
+def main(group: dict[str, Any], rank: int) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(group["port"]), RANK=str(rank), LOCAL_RANK=str(rank))
+    os.environ["WORLD_SIZE"] = str(group["workers"])
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=group["workers"])
+    results = [do(run, rank, group["workers"]) for run in group["runs"]]
+    if rank == 0:
+        Path(group["out"]).write_text(json.dumps(results))
     dist.destroy_process_group()
 
 
