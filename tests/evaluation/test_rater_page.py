@@ -193,6 +193,20 @@ def test_both_clips_start_only_when_both_can_play_and_then_keep_in_step(page: Pa
     assert page.locator("video[loop]").count() == 0
 
 
+def test_both_plays_count_though_both_have_ended_before_the_first_event_comes(page: Page, server: Server) -> None:
+    page.add_init_script("HTMLMediaElement.prototype.play = () => new Promise(() => {})")
+    start(page, server.url)
+    page.wait_for_function("player.isRunning")
+    plays = page.evaluate("""() => {
+        const both = ["left", "right"].map((id) => document.getElementById(id));
+        for (const video of both) Object.defineProperty(video, "ended", { value: true });
+        for (const video of both) video.dispatchEvent(new Event("ended"));
+        return player.plays;
+    }""")
+    assert plays == [1, 1]
+    assert page.locator("#questions fieldset:disabled").count() == 0
+
+
 def test_the_page_goes_on_where_it_was_after_a_reload(page: Page, server: Server) -> None:
     start(page, server.url)
     answer(page, "12")

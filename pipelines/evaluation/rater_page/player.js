@@ -23,6 +23,7 @@ class Player {
   load(leftUrl, rightUrl, playsAtOnce) {
     this.generation += 1;
     this.plays = [0, 0];
+    this.done = new Set();                  // who has ended in this round
     this.isRunning = false;
     this.isReady = false;
     this.wantsToPlay = playsAtOnce;
@@ -74,6 +75,7 @@ class Player {
   restart() {
     this.wantsToPlay = true;
     this.isRunning = false;
+    this.done.clear();
     for (const video of this.videos) {
       video.pause();
       video.currentTime = 0;                // when both have sought, both start
@@ -83,6 +85,7 @@ class Player {
 
   scrub(share) {
     if (this.wantsToPlay) this.pause();
+    this.done.clear();
     for (const video of this.videos) video.currentTime = share * (video.duration || 0);
   }
 
@@ -94,9 +97,10 @@ class Player {
   get isSeen() { return this.plays && this.plays[0] > 0 && this.plays[1] > 0; }
 
   ended(video) {
-    if (!this.isRunning) return;            // dragged to the end, not played
+    if (!this.isRunning || this.done.has(video)) return;  // dragged to the end, not played
     this.plays[this.videos.indexOf(video)] += 1;
-    if (!this.videos.every((one) => one.ended)) return;
+    this.done.add(video);                   // counted by event: both may have ended before the first event comes
+    if (this.done.size < this.videos.length) return;
     this.isRunning = false;
     if (this.isSeen) this.tell("seen");
     const generation = this.generation;
