@@ -6,14 +6,13 @@ Shape letters: B clips, C channels, T frames, H height, W width.
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.training.order import SampleOrder, micro_batches
+from pipelines.training.order import SampleOrder, Share
 from pipelines.training.reader import ClipReader
 
 
@@ -25,16 +24,6 @@ class Batch(NamedTuple):
     captions: list[str]
     samples: range
     """The samples' numbers."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of every step one worker takes."""
-
-    clips_per_step: int
-    clips_per_micro_batch: int
-    rank: int
-    workers: int
 
 
 class BatchSource:
@@ -70,21 +59,15 @@ class BatchSource:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def steps(self, first: int, last: int) -> Iterator[list[Batch]]:
-        """The micro batches of steps first ... last - 1, a list a step."""
+    def steps(self, position: int, num_steps: int) -> Iterator[list[Batch]]:
+        """The micro batches of `num_steps` steps, a list a step, when `position` samples are consumed before."""
         share = self._share
+        positions = range(position, position + num_steps * share.clips_per_step, share.clips_per_step)
+        planned = (samples for start in positions for samples in share.micro_batches(start))
         pending: deque[Future[Batch]] = deque()
-        planned = (
-            samples
-            for step in range(first, last)
-            for samples in micro_batches(
-                step, share.clips_per_step, share.clips_per_micro_batch, share.rank, share.workers
-            )
-        )
-        per_step = share.clips_per_step // (share.clips_per_micro_batch * share.workers)
-        for _ in range(first, last):
+        for _ in range(num_steps):
             batches: list[Batch] = []
-            for _ in range(per_step):
+            for _ in range(share.micro_batches_per_step):
                 self._fill(pending, planned)
                 batches.append(self._wait(pending.popleft()))
             self._fill(pending, planned)

@@ -20,6 +20,7 @@ class Plan:
 
     Attributes:
         first_step: Steps done before.
+        first_sample: Samples consumed before: the position in the data.
         last_step: Steps done when finished.
         clips_per_step: Global batch.
         lr: Learning rate after warm-up.
@@ -28,6 +29,7 @@ class Plan:
     """
 
     first_step: int
+    first_sample: int
     last_step: int
     clips_per_step: int
     lr: float
@@ -44,8 +46,8 @@ class Source(Protocol):
 
     waited_s: float
 
-    def steps(self, first: int, last: int) -> Iterator[list[Batch]]:
-        """The micro batches of one worker, a list a step."""
+    def steps(self, position: int, num_steps: int) -> Iterator[list[Batch]]:
+        """The micro batches of one worker, a list a step, from a position on."""
         ...
 
 
@@ -53,6 +55,8 @@ class StepReport(NamedTuple):
     """A step as it is told outwards."""
 
     step: int
+    samples: int
+    """Consumed since the run began."""
     loss: float
     """Mean over the global batch."""
     lr: float
@@ -103,7 +107,8 @@ def train(
     """
     skipped, in_a_row = 0, 0
     started_s, waited_s = outside.now_s(), source.waited_s
-    for step, batches in enumerate(source.steps(plan.first_step, plan.last_step), start=plan.first_step + 1):
+    steps = source.steps(plan.first_sample, plan.last_step - plan.first_step)
+    for step, batches in enumerate(steps, start=plan.first_step + 1):
         losses: list[Tensor] = []
         for batch in batches:
             loss_B = sample_losses(engine, batch)
@@ -118,7 +123,8 @@ def train(
         loss = sum(float(value) for value in losses) / len(losses)
         loss, stall, stop = outside.mean([loss, stall, float(outside.is_stop_asked())])
         is_last = stop > 0 or step == plan.last_step
-        outside.after_step(StepReport(step, loss, lr, outcome.grad_norm, step_time_s, stall, skipped, is_last))
+        samples = plan.first_sample + (step - plan.first_step) * plan.clips_per_step
+        outside.after_step(StepReport(step, samples, loss, lr, outcome.grad_norm, step_time_s, stall, skipped, is_last))
         if in_a_row >= plan.max_skipped_steps:
             raise SkippedStepsError(f"step {step}: gradients not finite {in_a_row} steps in a row; last loss {loss}")
         if is_last:

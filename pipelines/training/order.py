@@ -5,7 +5,7 @@ the seed its noise, timestep and dropout. The position of a run is therefore one
 or not, train on the same samples in the same steps.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -39,13 +39,25 @@ class SampleOrder:
         return int(self._epoch(epoch)[place])
 
 
-def micro_batches(
-    step: int, clips_per_step: int, clips_per_micro_batch: int, rank: int, workers: int
-) -> Iterator[range]:
-    """The numbers of the samples that one worker takes in one step, a micro batch at a time.
+@dataclass(frozen=True)
+class Share:
+    """Which part of every step one worker takes.
 
     Micro batches hold the same samples whatever the number of workers: consecutive ones are dealt to the ranks in turn.
     """
-    first = step * clips_per_step
-    for start in range(first + rank * clips_per_micro_batch, first + clips_per_step, clips_per_micro_batch * workers):
-        yield range(start, start + clips_per_micro_batch)
+
+    clips_per_step: int
+    clips_per_micro_batch: int
+    rank: int
+    workers: int
+
+    @property
+    def micro_batches_per_step(self) -> int:
+        """Of this worker."""
+        return self.clips_per_step // (self.clips_per_micro_batch * self.workers)
+
+    def micro_batches(self, position: int) -> list[range]:
+        """The samples of this worker, by number, in the step that begins when `position` samples are consumed."""
+        size = self.clips_per_micro_batch
+        starts = range(position + self.rank * size, position + self.clips_per_step, size * self.workers)
+        return [range(start, start + size) for start in starts]

@@ -64,7 +64,7 @@ class Reporter:
             return
         self._lead.log(report)
         if is_saved:
-            self._lead.save(report.step, TrainingState(tensors, self._engine.applied_steps))
+            self._lead.save(report, TrainingState(tensors, self._engine.applied_steps))
         if is_shown:
             self._lead.show(report.step, tensors)
         if report.is_last and not is_end:
@@ -116,12 +116,12 @@ class Lead:
         }
         self._run.log_metrics(metrics, report.step)
 
-    def save(self, step: int, state: TrainingState) -> None:
+    def save(self, report: StepReport, state: TrainingState) -> None:
         """Write `model/`, then the checkpoint: a complete checkpoint has a model at least as new."""
         config, geometry, model = self._config, self._reader.geometry, self._model
         facts = Facts(
-            step=step,
-            samples=step * config.clips_per_step,
+            step=report.step,
+            samples=report.samples,
             applied_steps=state.applied_steps,
             seed=config.seed,
             dataset_version=self._job.dataset_version,
@@ -129,7 +129,7 @@ class Lead:
             config_hash=config.identity_hash,
             git_sha=self._job.git_sha,
         )
-        extra = {"run": config.run.name, "step": step, **geometry._asdict(), "config_hash": facts.config_hash}
+        extra = {"run": config.run.name, "step": report.step, **geometry._asdict(), "config_hash": facts.config_hash}
         weights.save(
             model.stunet,
             self._folder / "model",

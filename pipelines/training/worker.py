@@ -12,14 +12,14 @@ import ray.train.torch
 import torch
 
 from pipelines.curation.catalog import Catalog
-from pipelines.training.batches import BatchSource, Share
+from pipelines.training.batches import BatchSource
 from pipelines.training.checkpoint import find_newest, load_checkpoint
 from pipelines.training.config import TrainConfig
 from pipelines.training.engine import DeepSpeedEngine, EngineSettings
 from pipelines.training.job import Job
 from pipelines.training.learner import Learner, Model, build_model
 from pipelines.training.loop import Plan, train
-from pipelines.training.order import SampleOrder
+from pipelines.training.order import SampleOrder, Share
 from pipelines.training.reader import ClipReader
 from pipelines.training.record import run_folder
 from pipelines.training.reporting import Lead, Reporter
@@ -42,7 +42,7 @@ def train_worker(job: Job) -> None:
     order = SampleOrder(len(reader), config.seed, job.dataset_version)
     model = build_model(config.backbone, config.inflation, device)
     learner = Learner(model, config.objective, config.seed, device)
-    first_step, state = _starting_point(config, model)
+    first_step, first_sample, state = _starting_point(config, model)
     engine = DeepSpeedEngine(
         model.stunet,
         temporal_parameters(model.stunet),
@@ -51,7 +51,13 @@ def train_worker(job: Job) -> None:
         learner.example(config.clips_per_micro_batch, reader.geometry.num_frames, reader.geometry.size_px),
     )
     plan = Plan(
-        first_step, config.steps, config.clips_per_step, config.lr, config.warmup_steps, config.max_skipped_steps
+        first_step=first_step,
+        first_sample=first_sample,
+        last_step=config.steps,
+        clips_per_step=config.clips_per_step,
+        lr=config.lr,
+        warmup_steps=config.warmup_steps,
+        max_skipped_steps=config.max_skipped_steps,
     )
     share = Share(config.clips_per_step, config.clips_per_micro_batch, rank, workers)
     with (
@@ -63,15 +69,16 @@ def train_worker(job: Job) -> None:
         train(engine, source, learner.sample_losses, plan, Reporter(engine, lead, job, device))
 
 
-def _starting_point(config: TrainConfig, model: Model) -> tuple[int, TrainingState]:
+def _starting_point(config: TrainConfig, model: Model) -> tuple[int, int, TrainingState]:
+    """Steps done, samples consumed, and the state."""
     trainable = temporal_parameters(model.stunet)
     folder = find_newest(run_folder(config) / "checkpoints")
     if folder is None:
-        return 0, fresh_state(trainable)
+        return 0, 0, fresh_state(trainable)
     checkpoint = load_checkpoint(folder)
     _check_belongs(folder, checkpoint.facts.backbone_digest, model)
     checkpoint.state.check_names(trainable, str(folder))
-    return checkpoint.facts.step, checkpoint.state
+    return checkpoint.facts.step, checkpoint.facts.samples, checkpoint.state
 
 
 def _check_belongs(folder: Path, digest: str, model: Model) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipelines.training.engine import DeepSpeedEngine, EngineSettings
-from pipelines.training.order import micro_batches
+from pipelines.training.order import Share
 from pipelines.training.state import TrainingState, fresh_state
 
 CLIPS_PER_MICRO_BATCH = 2
@@ -60,11 +60,11 @@ def do(run: dict[str, Any], rank: int, workers: int) -> dict[str, Any]:
     text_BLD = torch.ones(CLIPS_PER_MICRO_BATCH, 1, 1)
     timestep_B = torch.zeros(CLIPS_PER_MICRO_BATCH, dtype=torch.long)
     engine = DeepSpeedEngine(net, trainable, settings, state, (torch.zeros(2, 3, 4, 5, 5), timestep_B, text_BLD))
-    clips_per_step = CLIPS_PER_MICRO_BATCH * MICRO_BATCHES_PER_STEP
+    share = Share(CLIPS_PER_MICRO_BATCH * MICRO_BATCHES_PER_STEP, CLIPS_PER_MICRO_BATCH, rank, workers)
     steps: list[dict[str, Any]] = []
     for step in range(run["first_step"], run["last_step"]):
         total = torch.zeros((), dtype=torch.float64)
-        for samples in micro_batches(step, clips_per_step, CLIPS_PER_MICRO_BATCH, rank, workers):
+        for samples in share.micro_batches(step * share.clips_per_step):
             target = batch_of(samples)
             loss = (engine(target, timestep_B, text_BLD) - target.roll(1, 2)).square().mean()
             if step in run["inf_at"]:

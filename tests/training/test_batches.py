@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pipelines.curation.catalog import Catalog
-from pipelines.training.batches import BatchSource, Share
-from pipelines.training.order import SampleOrder
+from pipelines.training.batches import BatchSource
+from pipelines.training.order import SampleOrder, Share
 from pipelines.training.reader import ClipReader, DatasetError
 
 
@@ -52,7 +52,7 @@ def test_going_on_at_a_step_gives_what_an_uninterrupted_run_has_there(reader: Cl
     with source(reader) as batches:
         whole = list(batches.steps(0, 6))
     with source(reader) as batches:
-        rest = list(batches.steps(4, 6))
+        rest = list(batches.steps(16, 2))
     for expected, found in zip([b for s in whole[4:] for b in s], [b for s in rest for b in s], strict=True):
         assert found.samples == expected.samples
         assert found.captions == expected.captions

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from pipelines.curation.catalog import Catalog
 from pipelines.training.averaged_adamw import MOMENTS, AveragedAdamW
-from pipelines.training.batches import Batch, BatchSource, Share
+from pipelines.training.batches import Batch, BatchSource
 from pipelines.training.config import InflationSettings, ObjectiveSettings
 from pipelines.training.engine import Engine, Outcome
 from pipelines.training.learner import Learner, Model, build_model
 from pipelines.training.loop import Plan, SkippedStepsError, StepReport, train
-from pipelines.training.order import SampleOrder
+from pipelines.training.order import SampleOrder, Share
 from pipelines.training.reader import ClipReader
 from pipelines.training.state import TrainingState, fresh_state
 from stunet.inflate import temporal_parameters
@@ -92,7 +92,7 @@ def model(backbone: Path) -> Model:
 
 
 def plan(first: int, last: int) -> Plan:
-    return Plan(first, last, clips_per_step=4, lr=3e-3, warmup_steps=2, max_skipped_steps=2)
+    return Plan(first, 4 * first, last, clips_per_step=4, lr=3e-3, warmup_steps=2, max_skipped_steps=2)
 
 
 def run(model: Model, reader: ClipReader, state: TrainingState, at: Plan, listener: Listener) -> PlainEngine:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.training.order import SampleOrder, epoch_order, micro_batches
+from pipelines.training.order import SampleOrder, Share, epoch_order
 
 
 def test_an_epoch_visits_every_clip_once() -> None:
@@ -32,7 +32,10 @@ def test_an_empty_data_set_is_refused_with_its_version() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_a_step_holds_the_same_micro_batches_whatever_the_workers(workers: int) -> None:
-    shares = [list(micro_batches(3, 16, 2, rank, workers)) for rank in range(workers)]
-    assert {len(share) for share in shares} == {8 // workers}
+    each = [Share(clips_per_step=16, clips_per_micro_batch=2, rank=rank, workers=workers) for rank in range(workers)]
+    shares = [share.micro_batches(position=48) for share in each]
+    assert (
+        [len(share) for share in shares] == [share.micro_batches_per_step for share in each] == [8 // workers] * workers
+    )
     together = sorted((samples for share in shares for samples in share), key=lambda samples: samples.start)
     assert together == [range(48 + 2 * i, 50 + 2 * i) for i in range(8)]

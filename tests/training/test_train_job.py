@@ -61,8 +61,8 @@ class World(NamedTuple):
 
     def start(self, name: str, *overrides: str) -> subprocess.Popen[str]:
         words = [sys.executable, *self.words(name, *overrides)]
-        log = (self.folder / f"{name}.log").open("a")
-        return subprocess.Popen(words, cwd=self.root, stdout=log, stderr=log, text=True)
+        with (self.folder / f"{name}.log").open("a") as log:
+            return subprocess.Popen(words, cwd=self.root, stdout=log, stderr=log, text=True)
 
     def finish(self, name: str, *overrides: str) -> None:
         status = self.start(name, *overrides).wait(WAIT_S)
@@ -202,8 +202,8 @@ def head(world: World) -> Iterator[Head]:
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     words = ["ray", "start", "--head", "--block", "--num-cpus=2", f"--temp-dir={folder}", "--disable-usage-stats"]
     words += [f"--{name}={port}" for name, port in ports.items()]
-    log = (world.folder / "head.log").open("w")
-    process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+    with (world.folder / "head.log").open("w") as log:
+        process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
     try:
         deadline = time.monotonic() + 300
