@@ -119,10 +119,16 @@ def denoise(
     scheduler: Any,
     noisy_BCTHW: Tensor,
     on_step: Callable[[int], None] | None = None,
+    first_step: int = 0,
 ) -> Tensor:
-    """From a noisy video to a clean one along `scheduler.timesteps`: one prediction, one step, for each of them."""
-    video_BCTHW = noisy_BCTHW * scheduler.init_noise_sigma
-    for done, timestep in enumerate(scheduler.timesteps, start=1):
+    """From a noisy video to a clean one: one prediction and one step for each of `scheduler.timesteps[first_step:]`.
+
+    The schedulers here preserve variance, so pure noise of spread 1 is where the first step starts.
+    """
+    video_BCTHW = noisy_BCTHW
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first_step)
+    for done, timestep in enumerate(scheduler.timesteps[first_step:], start=1):
         timestep_B = timestep.to(video_BCTHW.device).expand(len(video_BCTHW))
         prediction = denoiser(scheduler.scale_model_input(video_BCTHW, timestep), timestep_B, prompts)
         video_BCTHW = scheduler.step(prediction, timestep, video_BCTHW, return_dict=False)[0]

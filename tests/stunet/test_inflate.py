@@ -62,10 +62,8 @@ def test_at_init_a_static_video_is_the_image_unets_on_all_frames(make_unet, cond
     torch.testing.assert_close(prediction, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("topology", ["sd", "sdxl"])  # diffusers' IF blocks themselves need sides that halve evenly
 def test_sides_that_do_not_halve_evenly_work_as_in_the_image_unet(make_unet, conditions, rng, topology):
-    if topology == "if":
-        pytest.skip("diffusers' ResnetUpsampleBlock2D itself needs sides that halve evenly")
     unet = make_unet(topology)
     stunet = inflate(copy.deepcopy(unet)).eval()
     video, timestep, text = draw_inputs(unet, rng, 1, stunet.temporal_factor, side=18)
@@ -113,7 +111,7 @@ def test_only_temporal_parameters_require_a_gradient_and_each_gets_one(make_unet
         for name, value in names.items():
             if ".projection." in name:
                 value.normal_(std=0.05, generator=rng)
-    video, timestep, text = draw_inputs(unet, rng, 2, 16)
+    video, timestep, text = draw_inputs(unet, rng, 1, 16)
     stunet(video, timestep, text).square().mean().backward()
     assert all(value.grad is None for name, value in stunet.named_parameters() if name not in names)
     assert [name for name, value in names.items() if value.grad is None or not value.grad.any()] == []

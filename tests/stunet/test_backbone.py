@@ -1,0 +1,97 @@
+"""A diffusers folder with a real open_clip text tower is loaded; what is missing is told by name."""
+
+import json
+import shutil
+
+import open_clip
+import pytest
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+from safetensors.torch import save_file
+
+from stunet.backbone import BackboneError, load_backbone, weights_digest
+from stunet.text import TextError
+
+CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 24, "heads": 2, "layers": 2},
+}
+
+
+@pytest.fixture
+def folder(make_unet, tmp_path):
+    backbone, clip = tmp_path / "weights" / "backbone", tmp_path / "weights" / "clip"
+    make_unet("sd").half().save_pretrained(backbone / "unet")
+    PNDMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction").save_pretrained(backbone / "scheduler")
+    clip.mkdir()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = {name: value.contiguous() for name, value in open_clip.CLIP(**CLIP).state_dict().items()}
+    save_file(state, clip / "open_clip_model.safetensors")
+    (clip / "open_clip_config.json").write_text(json.dumps({"model_cfg": CLIP, "preprocess_cfg": {}}))
+    (backbone / "text_encoder").mkdir()
+    (backbone / "text_encoder" / "open_clip_text.json").write_text('{"model": "local-dir:../../clip"}')
+    return backbone
+
+
+def test_a_pixel_space_backbone_is_loaded_whole(folder):
+    backbone = load_backbone(folder)
+    assert backbone.name == "backbone"
+    assert backbone.vae is None
+    assert backbone.unet.dtype == torch.float32
+    assert not backbone.unet.training
+    assert backbone.scheduler.config["prediction_type"] == "v_prediction"
+    assert len(backbone.scheduler.alphas_cumprod) == 1000
+    assert backbone.digest == weights_digest(folder)
+
+
+def test_text_is_the_hidden_states_whose_pooled_token_open_clip_projects(folder):
+    text = load_backbone(folder).text_encoder.encode(["a red circle", ""])
+    assert text.shape == (2, 12, 24)
+    assert not text.requires_grad
+    name = f"local-dir:{folder.parent / 'clip'}"
+    model, tokens = open_clip.create_model(name), open_clip.get_tokenizer(name)(["a red circle", ""])
+    pooled = text[torch.arange(2), tokens.argmax(-1)] @ model.text_projection
+    torch.testing.assert_close(pooled, model.encode_text(tokens))
+
+
+def test_the_digest_is_of_the_weights_not_of_the_place(folder, make_unet, tmp_path):
+    shutil.copytree(folder, tmp_path / "elsewhere" / "other")
+    assert weights_digest(tmp_path / "elsewhere" / "other") == weights_digest(folder)
+    make_unet("sd", seed=1).half().save_pretrained(tmp_path / "elsewhere" / "other" / "unet")
+    assert weights_digest(tmp_path / "elsewhere" / "other") != weights_digest(folder)
+
+
+def test_a_vae_is_loaded_where_there_is_one_and_frozen(folder):
+    AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4).save_pretrained(folder / "vae")
+    vae = load_backbone(folder).vae
+    assert vae is not None
+    assert not any(value.requires_grad for value in vae.parameters())
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("unet/config.json", r"unet/config\.json is missing"),
+        ("unet/diffusion_pytorch_model.safetensors", r"unet/diffusion_pytorch_model\.safetensors is missing"),
+        ("scheduler/scheduler_config.json", r"scheduler/scheduler_config\.json is missing"),
+    ],
+)
+def test_a_missing_file_is_told_by_name(folder, missing, message):
+    (folder / missing).unlink()
+    with pytest.raises(BackboneError, match=f"{folder}.*{message}"):
+        load_backbone(folder)
+
+
+def test_a_missing_text_encoder_is_told_by_name(folder):
+    (folder / "text_encoder" / "open_clip_text.json").write_text('{"model": "local-dir:../../clap"}')
+    with pytest.raises(TextError, match=r"model 'local-dir:../../clap' has no open_clip_config\.json"):
+        load_backbone(folder)
+    (folder / "text_encoder" / "open_clip_text.json").unlink()
+    with pytest.raises(TextError, match=r"text_encoder: open_clip_text\.json or transformers' config\.json"):
+        load_backbone(folder)
+    (folder / "text_encoder_2").mkdir()
+    with pytest.raises(BackboneError, match="text_encoder_2: backbones with two text encoders"):
+        load_backbone(folder)
