@@ -28,6 +28,7 @@ _MIN_CONTRAST = 14.0
 """In CIE Lab units: less than this from the background is no foreground."""
 _MIN_SATURATION = 0.35
 _MIN_AREA, _MAX_AREA = 0.02, 0.5
+_MIN_HELD, _MIN_FILLED = 0.7, 0.85
 _MIN_TRAVEL = 0.06
 """Sides of the frame; less is no motion."""
 _MIN_SHARE = 0.5
@@ -69,10 +70,10 @@ IDEALS = {
     "circle": Outline(math.pi / 4, 1.0, 1.0, 0.0),
     "square": Outline(1.0, 1.0, 2 / math.pi, 0.0),
     "triangle": Outline(0.5, 1.0, 3 * math.sqrt(3) / (4 * math.pi), 1 / 6),
-    "star": Outline(0.40, 0.58, 0.43, 0.05),
+    "star": Outline(0.45, 0.66, 0.48, 0.05),
 }
-"""Closed forms, but for the star: five corners, its inner radius a bit under half its outer one."""
-_MAX_DISTANCE = 0.3
+"""Closed forms; the star, inner radius a bit under half its outer one, as coarse pixels leave it: sharp it has 0.39, 0.57, 0.42."""
+_MAX_DISTANCE = 0.35
 
 
 def read_out(frames_THWC: NDArray[np.uint8]) -> ReadOut:
@@ -107,6 +108,8 @@ def find_thing(frame_HWC: NDArray[np.uint8]) -> Thing | None:
         return None
     inside_HW = np.zeros(coverage_HW.shape, np.uint8)
     cv2.drawContours(inside_HW, [outline], -1, 1, cv2.FILLED)
+    if not _is_one_thing(coverage_HW > 0.5, inside_HW > 0):
+        return None
     share_HW = cv2.resize(inside_HW.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
     moments = cv2.moments(outline)
     side = min(height, width) * fine
@@ -119,6 +122,12 @@ def _contrast(frame_HWC: NDArray[np.uint8]) -> Floats:
     lab_HWC = cv2.cvtColor((frame_HWC / np.float32(255)).astype(np.float32), cv2.COLOR_RGB2LAB)
     edge = np.concatenate((lab_HWC[0], lab_HWC[-1], lab_HWC[:, 0], lab_HWC[:, -1]))
     return np.linalg.norm(lab_HWC - np.median(edge, axis=0), axis=-1).astype(np.float32)
+
+
+def _is_one_thing(mask_HW: NDArray[np.bool_], inside_HW: NDArray[np.bool_]) -> bool:
+    """Whether the outline holds nearly all that stands out, and is filled by it: noise and crowds are no thing."""
+    inner = np.count_nonzero(mask_HW & inside_HW)
+    return inner >= _MIN_HELD * np.count_nonzero(mask_HW) and inner >= _MIN_FILLED * np.count_nonzero(inside_HW)
 
 
 def _largest_outline(mask_HW: NDArray[np.bool_]) -> "cv2.typing.MatLike | None":
