@@ -47,7 +47,10 @@ def encode_mp4(frames_THWC: NDArray[np.uint8], fps: Fraction | int, crf: int = 1
         # faststart moves the index to the front by opening the output a second time, so it needs a real file.
         path = Path(folder) / "video.mp4"
         with av.open(str(path), "w", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
-            options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "flags": "+bitexact"}
+            # No macroblock tree: libx264's AVX-512 version of it reads memory that was never written, and the same
+            # small frames then give other bytes now and then.
+            exact = {"flags": "+bitexact", "mbtree": "0"}
+            options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", **exact}
             stream: Any = container.add_stream("libx264", rate=Fraction(fps), options=options)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.thread_count = 1

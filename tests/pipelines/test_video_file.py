@@ -35,6 +35,17 @@ def test_the_same_frames_give_the_same_bytes_and_a_playable_file(tmp_path: Path)
         assert container.streams.video[0].codec_context.name == "h264"
 
 
+def test_the_same_frames_give_the_same_bytes_whatever_was_in_memory_before() -> None:
+    rng, rubbish = np.random.default_rng(0), []
+    walk = np.cumsum(np.random.default_rng(3).normal(size=(16, 32, 144, 3)), axis=1)
+    frames = (walk * 8 + 128).clip(0, 255).astype(np.uint8)
+    seen = set()
+    for _ in range(100):
+        rubbish = [*rubbish[-4:], rng.integers(0, 255, rng.integers(1000, 200_000), dtype=np.uint8)]
+        seen.add(encode_mp4(frames, 8))
+    assert len(seen) == 1
+
+
 def test_frames_of_a_wrong_shape_are_refused_with_what_was_given() -> None:
     with pytest.raises(ValueError, match="even height and width expected, given 31x32"):
         encode_mp4(np.zeros((2, 31, 32, 3), np.uint8), 8)
