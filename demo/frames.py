@@ -32,7 +32,7 @@ def draw_frames(rng: random.Random, num_frames: int, size_px: int) -> FrameBatch
 
 
 def degrade(frames_NHWC: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What codecs and scaling do to frames, mildly: halved colour planes, blur and noise, each on some of the frames."""
+    """What codecs and scaling do to frames, mildly: halved colour planes and blur on some of them, noise on all."""
     return np.stack([_degrade_one(frame_HWC, rng) for frame_HWC in frames_NHWC])
 
 

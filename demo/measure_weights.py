@@ -80,11 +80,11 @@ def measure_clip(folder: Path, num_frames: int = 480, seed: int = 1_000_003) -> 
         asked_ND = model.encode_text(tokenizer([f"a {color} {shape}" for color, shape in names]), normalize=True)
         found = [names[place] for place in (image_ND @ asked_ND.T).argmax(1).tolist()]
 
-        def cosine_N(captions: list[str]) -> NDArray[np.float32]:
+        def cosine(captions: list[str]) -> NDArray[np.float32]:
             return (image_ND * model.encode_text(tokenizer(captions), normalize=True)).sum(1).numpy()
 
-        right_N = cosine_N(batch.captions)
-        wrong_N = {kind: cosine_N(captions) for kind, captions in others.items()}
+        right_N = cosine(batch.captions)
+        wrong_N = {kind: cosine(captions) for kind, captions in others.items()}
     low, middle = (float(value) for value in np.percentile(right_N, (1, 50)))
     wrong_middle, wrong_high = (float(value) for value in np.percentile(wrong_N["both"], (50, 99)))
     return ClipQuality(

@@ -72,7 +72,7 @@ IDEALS = {
     "triangle": Outline(0.5, 1.0, 3 * math.sqrt(3) / (4 * math.pi), 1 / 6),
     "star": Outline(0.45, 0.66, 0.48, 0.05),
 }
-"""Closed forms; the star, inner radius a bit under half its outer one, as coarse pixels leave it: sharp it has 0.39, 0.57, 0.42."""
+"""Closed forms, but for the star: it is as coarse pixels leave it. A sharp one has 0.39, 0.57 and 0.42."""
 _MAX_DISTANCE = 0.35
 
 
@@ -127,7 +127,7 @@ def _contrast(frame_HWC: NDArray[np.uint8]) -> Floats:
 def _is_one_thing(mask_HW: NDArray[np.bool_], inside_HW: NDArray[np.bool_]) -> bool:
     """Whether the outline holds nearly all that stands out, and is filled by it: noise and crowds are no thing."""
     inner = np.count_nonzero(mask_HW & inside_HW)
-    return inner >= _MIN_HELD * np.count_nonzero(mask_HW) and inner >= _MIN_FILLED * np.count_nonzero(inside_HW)
+    return bool(inner >= _MIN_HELD * np.count_nonzero(mask_HW) and inner >= _MIN_FILLED * np.count_nonzero(inside_HW))
 
 
 def _largest_outline(mask_HW: NDArray[np.bool_]) -> "cv2.typing.MatLike | None":

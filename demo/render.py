@@ -4,13 +4,14 @@ Shape letters: N frames (of one scene or of many), T frames in time, H height, W
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from demo.scene import SHAPES, Scene
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 _SQUARE_HALF_SIDE = 0.43
 _CORNER_RADIUS = 0.56

@@ -103,7 +103,9 @@ def _learned(findings: Findings) -> Table:
     if losses:
         first, last = fmean(losses[:_STEPS_AVERAGED]), fmean(losses[-_STEPS_AVERAGED:])
         table.add_row(
-            f"training loss, means of the first and last {_STEPS_AVERAGED} of {len(losses)} steps", f"{first:.4f}", f"{last:.4f}"
+            f"training loss, means of the first and last {_STEPS_AVERAGED} of {len(losses)} steps",
+            f"{first:.4f}",
+            f"{last:.4f}",
         )
     untrained, trained = (_score_means(findings.out / "scores" / name) for name in ("untrained", "trained"))
     for key, name in _SHOWN_METRICS.items():

@@ -87,7 +87,10 @@ def train(out: Path, recipe: Recipe) -> None:
     """Train from nothing and write the folder."""
     import open_clip
 
-    config = {"model_cfg": model_config(), "preprocess_cfg": {"size": FRAME_PX, "mean": [0.5] * 3, "std": [0.5] * 3}}
+    config: dict[str, Any] = {
+        "model_cfg": model_config(),
+        "preprocess_cfg": {"size": FRAME_PX, "mean": [0.5] * 3, "std": [0.5] * 3},
+    }
     write_whole(out / "open_clip_config.json", (json.dumps(config, indent=2) + "\n").encode())
     save_tokenizer(out)
     tokenizer: Any = open_clip.get_tokenizer(f"local-dir:{out}")
@@ -95,9 +98,7 @@ def train(out: Path, recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)
         model: Any = open_clip.CLIP(**config["model_cfg"])
     optimizer = torch.optim.AdamW(_groups(model, recipe), lr=recipe.lr, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.lr, recipe.steps, pct_start=recipe.warmup_share
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, recipe.steps, pct_start=recipe.warmup_share)
     rng, noise = random.Random(recipe.seed), np.random.default_rng(recipe.seed)
     for step in track(range(recipe.steps), "training CLIP"):
         loss = _loss(model, tokenizer, draw_frames(rng, recipe.frames_per_step, FRAME_PX), noise)
