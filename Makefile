@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 CLIPS ?=
-OUT ?= $(if $(CLIPS),out/clips,out/demo)
+ALIGN ?=
+OUT ?=
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
@@ -30,7 +31,7 @@ lock: $(VENV)/installed  ## resolve pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --group dev pyproject.toml --output-file requirements.lock
 
 demo: $(VENV)/installed  ## the whole path on rendered clips; your own: make demo CLIPS=path/to/captions.csv
-	@$(BIN)/python -m demo.run --out $(OUT) $(if $(CLIPS),--clips "$(CLIPS)")
+	@$(BIN)/python -m demo.run $(if $(OUT),--out "$(OUT)") $(if $(CLIPS),--clips "$(CLIPS)") $(ALIGN)
 
 test: $(VENV)/installed  ## the tests without slow and gpu ones
 	$(BIN)/pytest -m "not slow and not gpu"
@@ -54,7 +55,7 @@ bench-%: $(VENV)/installed
 	$(BIN)/python benchmarks/bench_$*.py
 
 ui: $(VENV)/installed  ## the MLflow UI of the demo, on loopback
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(OUT)/mlflow.db --host 127.0.0.1 --port $(PORT)
+	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(or $(OUT),out/demo)/mlflow.db" --host 127.0.0.1 --port $(PORT)
 
 clean:  ## remove what the demo and the tests made (.venv stays)
 	rm -rf out .pytest_cache .ruff_cache .import_linter_cache

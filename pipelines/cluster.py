@@ -1,5 +1,6 @@
 """Where Ray comes from: the cluster that runs the submitted job, a named one, or a local one started for this job."""
 
+import logging
 import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ def ray_cluster(config: RayConfig, environment: Mapping[str, str]) -> Generator[
             object_store_memory=config.object_store_bytes,
             include_dashboard=False,
             log_to_driver=False,
+            logging_level=logging.ERROR,
             _temp_dir=folder,
         )
         try:
