@@ -118,15 +118,17 @@ def test_a_wrong_caption_names_another_shape_and_another_colour() -> None:
         assert clip.scene.color not in clip.caption
 
 
-def test_one_seed_writes_the_same_bytes_whatever_lay_in_memory_before() -> None:
-    odd = [clip for clip in plan_clips(300, 0, 2) if clip.encoding.width in (144, 176, 180)]
-    for codec in CODECS:
-        clip = min((c for c in odd if c.encoding.codec == codec), key=lambda c: len(c.encoding.timing.ticks))
-        first = clip_bytes(clip)
-        for number in range(3):
-            junk = [np.random.default_rng(number).integers(0, 255, 400_000, dtype=np.uint8) for _ in range(60)]
-            del junk
-            assert clip_bytes(clip) == first, codec
+# The first four are H.264 clips that came out otherwise now and then while x264's macroblock tree was on.
+@pytest.mark.parametrize("place", [85, 138, 145, 159, "hevc", "vp9", "av1"])
+def test_a_clip_has_the_same_bytes_whatever_lay_in_memory_before(place: int | str) -> None:
+    clips = plan_clips(160, 84, 1)
+    clip = clips[place] if isinstance(place, int) else next(c for c in clips if c.encoding.codec == place)
+    written = set[bytes]()
+    for number in range(6):
+        junk = [np.random.default_rng(number).integers(0, 255, 400_000, dtype=np.uint8) for _ in range(60)]
+        del junk
+        written.add(clip_bytes(clip))
+    assert len(written) == 1
 
 
 def test_prompts_are_captions_of_no_clip() -> None:
