@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 RUN_BY_THE_CLUSTER_TEST = {
+    "source .venv/bin/activate",
     "ray get-auth-token --generate",
     "export RAY_AUTH_MODE=token",
     "export LUMIERE_OUT=$PWD/out/demo",

@@ -1,8 +1,10 @@
 """`jobs/train.py` as a user runs it: killed, stopped, gone on with, on one worker and on two, and on a cluster."""
 
+import contextlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -103,11 +105,15 @@ def has_checkpoint(world: World, name: str, step: int) -> Callable[[], bool]:
     return (world.checkpoints(name) / f"step_{step:08d}" / "COMPLETE").is_file
 
 
-def wait_until_gone(processes: list[psutil.Process]) -> None:
-    _, left = psutil.wait_procs(processes, timeout=60)
-    for process in left:
-        process.kill()
-    assert left == [], "processes outlived the driver that started them"
+def kill_all(driver: subprocess.Popen[str]) -> None:
+    """SIGKILL to the driver and everything below it at once: the machine dies."""
+    below = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    for process in below:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    driver.wait()
+    psutil.wait_procs(below, timeout=60)
 
 
 def test_a_run_trains_logs_and_leaves_a_model_and_checkpoints(world: World, whole: list[tuple[int, str]]) -> None:
@@ -125,15 +131,12 @@ def test_a_run_trains_logs_and_leaves_a_model_and_checkpoints(world: World, whol
     assert sheets, "a contact sheet of samples"
 
 
-def test_a_driver_killed_mid_run_goes_on_under_the_same_name_with_other_workers_and_the_same_losses(
+def test_a_run_killed_midway_goes_on_under_the_same_name_with_other_workers_and_the_same_losses(
     world: World, whole: list[tuple[int, str]]
 ) -> None:
     process = world.start("killed")
     wait_for(has_checkpoint(world, "killed", 8), process)
-    below = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    wait_until_gone(below)
+    kill_all(process)
     kept = find_newest(world.checkpoints("killed"))
     assert kept is not None
     assert 8 <= load_checkpoint(kept).facts.step < STEPS
@@ -190,6 +193,7 @@ def head(world: World) -> Iterator[Head]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_JOB_STOP_WAIT_TIME_S": "120",
+        "LUMIERE_OUT": str(world.folder / "demo"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     names = (
@@ -256,3 +260,15 @@ def test_a_submitted_job_trains_and_a_stopped_one_loses_no_step(
     newest = find_newest(world.checkpoints("halted"))
     assert newest is not None
     assert load_checkpoint(newest).facts.step == len(world.losses("halted")), "no step lost"
+
+
+def test_the_readmes_command_trains_the_demos_configuration(world: World, head: Head) -> None:
+    readme = (world.root / "README.md").read_text().splitlines()
+    command = next(line for line in readme if line.startswith("ray job submit "))
+    demo = world.folder / "demo"
+    demo.mkdir()
+    (demo / "dataset").symlink_to(world.dataset)
+    environment = head.environment | {"RAY_API_SERVER_ADDRESS": head.address}
+    result = ray(environment, *shlex.split(command)[1:], "steps=2", cwd=world.root)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert (demo / "runs" / "demo" / "model" / "temporal.safetensors").is_file()
