@@ -23,7 +23,6 @@ from pipelines.training.checkpoint import find_newest, read_facts
 from pipelines.training.config import TrainConfig
 from pipelines.training.job import Job
 from pipelines.training.record import RunRecord, find_record, run_folder, write_record
-from pipelines.training.worker import train_worker
 
 STOPPED = 128 + 15
 """Exit status of a job that SIGTERM has stopped."""
@@ -86,7 +85,7 @@ def _fit(job: Job, first_step: int, stop: threading.Event) -> Standing:
             pass
 
     trainer = TorchTrainer(
-        train_worker,  # pyright: ignore[reportArgumentType]  # any one argument is handed on as it is
+        _train_worker,  # pyright: ignore[reportArgumentType]  # any one argument is handed on as it is
         train_loop_config=job,  # pyright: ignore[reportArgumentType]
         scaling_config=ray_train.ScalingConfig(
             num_workers=config.workers,
@@ -107,6 +106,13 @@ def _fit(job: Job, first_step: int, stop: threading.Event) -> Standing:
         done.set()
         progress.join()
     return read(job.board)
+
+
+def _train_worker(job: Job) -> None:
+    """Imported in the worker alone: the driver starts seconds sooner without the model's libraries."""
+    from pipelines.training.worker import train_worker
+
+    train_worker(job)
 
 
 def _absolute(config: TrainConfig) -> TrainConfig:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from stunet.backbone import load_backbone
 from stunet.inflate import (
     Inflated,
     InflationConfig,
@@ -72,6 +73,18 @@ def test_sides_that_do_not_halve_evenly_work_as_in_the_image_unet(make_unet, con
         prediction = stunet(video, timestep, text, **others)
     expected = frame_by_frame(unet, video[:, :, :1], timestep, text, **others)
     torch.testing.assert_close(prediction[:, :, :1], expected, atol=1e-5, rtol=0)
+
+
+def test_the_demos_trained_unet_is_inflated_exactly(root, rng):
+    unet = load_backbone(root / "demo" / "weights" / "backbone").unet
+    stunet = inflate(copy.deepcopy(unet)).eval()
+    video, timestep = torch.randn(1, 3, 16, 32, 32, generator=rng), torch.tensor([400])
+    text = torch.randn(1, 9, unet.config["cross_attention_dim"], generator=rng)
+    with torch.no_grad():
+        moving, still = stunet(video, timestep, text), stunet(video[:, :, :1].expand_as(video), timestep, text)
+    expected = frame_by_frame(unet, video[:, :, ::8], timestep, text)
+    torch.testing.assert_close(moving[:, :, ::8], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(still, expected[:, :, :1].expand_as(still), atol=1e-5, rtol=0)
 
 
 def test_the_image_unet_stays_usable_and_shares_its_weights(make_unet, rng):
