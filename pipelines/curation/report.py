@@ -47,7 +47,7 @@ def log_report(
     run.log_image("funnel", funnel(count_verdicts(rows)))
     run.log_image("histograms", histograms(rows, recipe))
     for verdict in VERDICTS:
-        shown = [row for row in touched if row["verdict"] == verdict and row["blob_bytes"]][:sheet_rows]
+        shown = [row for row in touched if row["verdict"] == verdict and row["slice_bytes"]][:sheet_rows]
         if shown:
             run.log_image(f"sheets/{verdict}", sheet(shown, read_mp4))
     rejected = [row for row in touched if row["verdict"] != "kept"]
