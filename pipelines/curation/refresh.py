@@ -127,7 +127,7 @@ def _tracked(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) ->
     name = run.dataset.rsplit("/", 1)[-1]
     tags = {"job": "refresh", "dataset": run.dataset}
     with start_run(config.tracking, f"refresh {name}", tags, config.model_dump()) as tracked:
-        decoded, num_taken_down = _scored_and_cut(run, plan)
+        decoded, num_taken_down = _scored_and_cut(run, plan, catalog)
         collect_leaving(database, run.refresh_id)
         database.execute(_UPSERTS)
         run.lease.check()
@@ -139,7 +139,7 @@ def _tracked(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) ->
     return _Outcome(after, decoded, tracked.run_id)
 
 
-def _scored_and_cut(run: _Run, plan: Plan) -> tuple[int, int]:
+def _scored_and_cut(run: _Run, plan: Plan, catalog: Catalog | None) -> tuple[int, int]:
     """Decode what is due, judge, copy; clips decoded, and clips that the takedown list removes by their key."""
     config, database = run.config, run.database
     make_scored(database)
@@ -147,7 +147,7 @@ def _scored_and_cut(run: _Run, plan: Plan) -> tuple[int, int]:
         adopt(database, run.dataset, config.scoring_hash, is_aligned=config.align.model is not None)
     num_left = plan.num_due - database.sql("select count(*) from scored").fetchall()[0][0]
     with run.cluster() if num_left else nullcontext():
-        decoded = _decode(run) if num_left else 0
+        decoded = _decode(run, catalog) if num_left else 0
         about = {"num_frames": config.frames, "fps": config.fps, "size_px": config.size_px}
         hashes = {"scoring_hash": config.scoring_hash, "config_hash": config.config_hash}
         collect(database, {**about, **hashes, "refresh_id": run.refresh_id})
@@ -157,10 +157,10 @@ def _scored_and_cut(run: _Run, plan: Plan) -> tuple[int, int]:
     return decoded, num_taken_down
 
 
-def _decode(run: _Run) -> int:
+def _decode(run: _Run, catalog: Catalog | None) -> int:
     """Score what is due and nobody has scored yet; returns the number of clips decoded."""
     config = run.config
-    work = work_name(run.database, config.scoring_hash, config.clips_per_slice)
+    work = work_name(run.database, catalog, config)
     num_slices = write_plan(run.dataset, work, due(run.database), config.clips_per_slice)
     decoded = decode_slices(run.tasks, run.dataset, work, num_slices, config)
     add_scored(run.database, run.dataset, work, range(num_slices))
@@ -192,17 +192,14 @@ def _tidy(run: _Run, catalog: Catalog, rejected: list[RejectedRow]) -> None:
 
 def _report(run: _Run, tracked: "Run", catalog: Catalog) -> None:
     """Pictures and figures for the tracker, of the whole catalog and of a few clips of each verdict."""
-    from pipelines.curation.report import log_report
-
     shown = f"""
     select * from judged qualify row_number() over
         (partition by verdict, slice is null order by position nulls last, row_id) <= {max(run.config.sheet_rows, 50)}
     order by position nulls last, row_id
     """
     clips = run.database.sql(shown).to_arrow_table().to_pylist()
-    log_report(
-        tracked, catalog.rows(), clips, partial(_read_mp4, run.dataset), run.config.recipe, run.config.sheet_rows
-    )
+    read_mp4 = partial(_read_mp4, run.dataset)
+    run.tasks.report(tracked, catalog.rows(), clips, read_mp4, run.config.recipe, run.config.sheet_rows)
 
 
 def _read_mp4(dataset: str, row: dict[str, Any]) -> bytes:

@@ -28,6 +28,13 @@ Copied = Iterator[list[Placed]]
 """Where the samples of each shard lie, shard by shard."""
 
 
+def log_report(*arguments: Any) -> None:
+    """The report of a refresh, see `pipelines.curation.report`; what draws it is loaded when it is needed."""
+    from pipelines.curation import report
+
+    report.log_report(*arguments)
+
+
 class Tasks(NamedTuple):
     """Who does the work: a cluster, or this process for tests and for little work."""
 
@@ -35,6 +42,8 @@ class Tasks(NamedTuple):
     """Does slices 0 to before a number, in any order; yields the results."""
     copy: Callable[[Iterable[ShardJob], str], Copied]
     """Writes shards below a data set's root, a bounded number of them ahead."""
+    report: Callable[..., None] = log_report
+    """Tells the tracker what came of it."""
 
 
 def decode_slices(tasks: Tasks, dataset_root: str, work: str, num_slices: int, config: RefreshConfig) -> int:
