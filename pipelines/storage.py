@@ -34,6 +34,8 @@ class StoredFile(NamedTuple):
 
     path: str
     """As it can be opened: with its `s3://`, or absolute."""
+    name: str
+    """Below the folder that was listed."""
     num_bytes: int
     changed: datetime
 
@@ -162,9 +164,15 @@ def list_files(folder: str | Path) -> list[StoredFile]:
     """All files below a folder, however deep, sorted by path; none where there is no such folder."""
     system, inner = filesystem(folder)
     found: dict[str, Any] = patiently(lambda: system.find(inner, detail=True))  # pyright: ignore[reportAssignmentType]
+    prefix = f"{inner.rstrip('/')}/"
     return [
-        StoredFile(system.unstrip_protocol(name) if is_remote(folder) else name, info["size"] or 0, _changed(info))
-        for name, info in sorted(found.items())
+        StoredFile(
+            path=system.unstrip_protocol(path) if is_remote(folder) else path,
+            name=path.removeprefix(prefix),
+            num_bytes=info["size"] or 0,
+            changed=_changed(info),
+        )
+        for path, info in sorted(found.items())
     ]
 
 

@@ -88,7 +88,7 @@ def _record(where: str, folder: str, row: Mapping[str, Any] | BadRow) -> dict[st
     own = (*_OWN_COLUMNS, *(_ETAG_COLUMNS if row.get("etag") else ()))
     others = {name: value for name, value in row.items() if name not in own}
     return {
-        "row_id": hashlib.blake2b(json.dumps([uri, start_s, end_s]).encode(), digest_size=16).hexdigest(),
+        "row_id": hashlib.sha256(json.dumps([uri, start_s, end_s]).encode()).hexdigest()[:32],
         "uri": uri,
         "etag": f"{row.get('size') or ''}-{row['etag']}" if row.get("etag") else None,
         "caption": _caption(where, row),
