@@ -124,7 +124,7 @@ def _distances(first_PF: NDArray[np.uint8], second_PF: NDArray[np.uint8]) -> NDA
 @cache
 def _projections() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Directions of length 1 (F, D), offsets of the cells, and odd factors: the same in every process and release."""
-    rng = np.random.RandomState(20240123)  # noqa: NPY002  # the one stream that numpy promises never to change
+    rng = np.random.RandomState(20240123)  # the one stream that numpy promises never to change
     num = NUM_KEYS * _PROJECTIONS_PER_KEY
     directions_FD = rng.standard_normal((FINGERPRINT_BYTES, num))
     directions_FD /= np.linalg.norm(directions_FD, axis=0)
