@@ -9,6 +9,7 @@ Shape letters: N frames as asked, T frames in time, H height, W width, C channel
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from av.container import InputContainer
@@ -58,8 +59,7 @@ class Span:
         return None if self.end_s is None else Fraction(str(self.end_s)) - self.start
 
 
-@dataclass(frozen=True)
-class Decoding:
+class Decoding(NamedTuple):
     """What became of a clip, and what was learnt about its source either way."""
 
     result: DecodedClip | Rejection
