@@ -26,8 +26,10 @@ from pipelines.curation.records import Rejection
 OUT_OF_MEMORY = 86
 """Exit status of a process that met its memory limit."""
 
+PrepareBy = Callable[[bytes, Span, int, Recipe], Preparation]
 
-def serve(prepare_with: Callable[[bytes, Span, int, Recipe], Preparation] = prepare) -> None:
+
+def serve(prepare_with: PrepareBy = prepare) -> None:
     """Answer the socket whose number is the program's second argument, by the recipe that is the third one."""
     connection, recipe = Connection(int(sys.argv[3])), Recipe.model_validate_json(sys.argv[4])
     # PyAV's own log callback takes the interpreter's lock in the decoder's threads and can deadlock.
@@ -39,18 +41,18 @@ def serve(prepare_with: Callable[[bytes, Span, int, Recipe], Preparation] = prep
     connection.send_bytes(b"ready")
     try:
         while True:
-            _answer(connection, recipe.limits, partial(prepare_with, recipe=recipe))
+            _answer(connection, recipe, prepare_with)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
 
 
-def _answer(connection: Connection, limits: LimitsConfig, prepare_clip: Callable[..., Preparation]) -> None:
+def _answer(connection: Connection, recipe: Recipe, prepare_with: PrepareBy) -> None:
     """One clip; the alarm is for a process whose parent, and so its watchdog, is gone."""
     start_s, end_s, num_align_frames = json.loads(connection.recv_bytes())
-    signal.setitimer(signal.ITIMER_REAL, 2 * limits.timeout_s)
-    result, facts = prepare_clip(connection.recv_bytes(), Span(start_s, end_s), num_align_frames)
+    signal.setitimer(signal.ITIMER_REAL, 2 * recipe.limits.timeout_s)
+    result, facts = prepare_with(connection.recv_bytes(), Span(start_s, end_s), num_align_frames, recipe)
     signal.setitimer(signal.ITIMER_REAL, 0)
     if isinstance(result, Rejection):
         connection.send_bytes(json.dumps({"facts": facts, "rejection": result}).encode())

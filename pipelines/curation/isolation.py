@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Self
 
 from pipelines.curation import decoding_process
 from pipelines.curation.config import Recipe
+from pipelines.curation.container import source_facts
 from pipelines.curation.decode import Span
 from pipelines.curation.prepare import Preparation, PreparedClip
 from pipelines.curation.records import Measures, Rejection, SourceFacts
@@ -77,7 +78,7 @@ class DecodingProcess:
         try:
             preparation, goes_on = _ask(child.connection, [span.start_s, span.end_s, num_align_frames], source)
         except (EOFError, OSError):
-            return Preparation(self._post_mortem(self._end(), is_late.is_set()), _no_facts(source))
+            return Preparation(self._post_mortem(self._end(), is_late.is_set()), source_facts(source, None))
         finally:
             watchdog.cancel()
             watchdog.join()
@@ -155,7 +156,7 @@ def _ask(connection: Connection, question: Sequence[Any], source: bytes) -> tupl
     connection.send_bytes(source)
     answer = json.loads(connection.recv_bytes())
     if "raised" in answer:
-        return Preparation(Rejection("crashed", answer["raised"]), _no_facts(source)), False
+        return Preparation(Rejection("crashed", answer["raised"]), source_facts(source, None)), False
     facts = SourceFacts(**answer["facts"])
     if "rejection" in answer:
         return Preparation(Rejection(*answer["rejection"]), facts), True
@@ -163,7 +164,3 @@ def _ask(connection: Connection, question: Sequence[Any], source: bytes) -> tupl
     mp4, *jpegs = (connection.recv_bytes() for _ in range(1 + clip["num_jpegs"]))
     measures, crop = Measures(**clip["measures"]), tuple(clip["crop"])
     return Preparation(PreparedClip(mp4, measures, crop, tuple(jpegs)), facts), True
-
-
-def _no_facts(source: bytes) -> SourceFacts:
-    return SourceFacts(**{**dict.fromkeys(SourceFacts.__annotations__), "source_bytes": len(source)})

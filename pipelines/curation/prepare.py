@@ -16,7 +16,7 @@ from pipelines.curation.decode import Span, decode
 from pipelines.curation.filters import measure
 from pipelines.curation.records import Measures, Rejection, SourceFacts
 from pipelines.curation.timeline import evenly_spaced
-from pipelines.video_file import encode_mp4
+from pipelines.video_file import encode_yuv_mp4
 
 _JPEG_QUALITY = 95
 
@@ -49,10 +49,10 @@ def prepare(source: bytes, span: Span, num_align_frames: int, recipe: Recipe) ->
     decoded, facts = decode(source, span, recipe)
     if isinstance(decoded, Rejection):
         return Preparation(decoded, facts)
-    frames_THWC = decoded.frames_THWC
+    frames_THWC = decoded.yuv.to_rgb()
     chosen = evenly_spaced(len(frames_THWC), num_align_frames)
     clip = PreparedClip(
-        mp4=encode_mp4(frames_THWC, recipe.rate),
+        mp4=encode_yuv_mp4(decoded.yuv, recipe.rate),
         measures=measure(frames_THWC),
         crop=decoded.crop,
         align_jpegs=tuple(encode_jpeg(frames_THWC[index]) for index in chosen),

@@ -89,7 +89,7 @@ def read_blob(folder: Path, row: dict[str, Any]) -> bytes:
 
 
 def _write_slice(folder: Path, index: int, scored: Sequence[Scored]) -> None:
-    write_whole(_blob_file(folder, index), b"".join(mp4 for _, mp4 in scored))
+    write_whole(_blob_file(folder, index), b"".join(row.mp4 for row in scored))
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(list(_placed(scored)), schema=SCORED_SCHEMA), sink)
     write_whole(_rows_file(folder, index), sink.getvalue().to_pybytes())
@@ -97,7 +97,7 @@ def _write_slice(folder: Path, index: int, scored: Sequence[Scored]) -> None:
 
 def _placed(scored: Sequence[Scored]) -> Iterator[ScoredClip]:
     offset = 0
-    for clip, mp4 in scored:
+    for clip, mp4, _ in scored:
         if mp4:
             placed = clip.copy()
             placed["blob_offset"], placed["blob_bytes"] = offset, len(mp4)

@@ -16,7 +16,7 @@ from pipelines.curation.config import LimitsConfig, Recipe
 from pipelines.curation.decode import Span, decode
 from pipelines.curation.isolation import DecodingProcess, DecodingProcessError
 from pipelines.curation.prepare import PreparedClip, decode_jpegs, prepare
-from pipelines.curation.records import DecodedClip, Rejection
+from pipelines.curation.records import Rejection
 
 Frames = NDArray[np.uint8]
 
@@ -127,7 +127,7 @@ def test_pictures_for_alignment_are_few_bytes_and_near_the_frames(
 ) -> None:
     source = video_writer(tmp_path / "large.mp4", moving(144, 360, 640), 24).read_bytes()
     recipe = Recipe()
-    frames_THWC = decode(source, Span(), recipe).result.frames_THWC
+    frames_THWC = decode(source, Span(), recipe).result.yuv.to_rgb()
     clip = prepare(source, Span(), 4, recipe).result
     assert isinstance(clip, PreparedClip)
     assert sum(len(jpeg) for jpeg in clip.align_jpegs) < 50 * 1024

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from functools import partial
 
 from pipelines.curation.config import Recipe
 from pipelines.curation.decode import Span
@@ -10,23 +11,35 @@ from pipelines.curation.decoding_process import serve
 from pipelines.curation.prepare import Preparation, prepare
 
 
+def spin() -> None:
+    while True:
+        pass
+
+
+def bomb() -> None:
+    hoard: list[bytearray] = []
+    while True:
+        hoard.append(bytearray(16 * 1024**2))
+
+
+def fail() -> None:
+    raise ZeroDivisionError("nobody foresaw this")
+
+
+ENDS = {
+    b"sleep": partial(time.sleep, 3600),
+    b"spin": spin,
+    b"segfault": partial(os.kill, os.getpid(), signal.SIGSEGV),
+    b"exit": partial(os._exit, 3),
+    b"raise": fail,
+    b"bomb": bomb,
+}
+
+
 def poisoned(source: bytes, span: Span, num_align_frames: int, recipe: Recipe) -> Preparation:
     """Prepare as ever, unless the source asks for another end."""
-    if source == b"sleep":
-        time.sleep(3600)
-    elif source == b"spin":
-        while True:
-            pass
-    elif source == b"segfault":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    elif source == b"exit":
-        os._exit(3)
-    elif source == b"raise":
-        raise ZeroDivisionError("nobody foresaw this")
-    elif source == b"bomb":
-        hoard: list[bytearray] = []
-        while True:
-            hoard.append(bytearray(16 * 1024**2))
+    if source in ENDS:
+        ENDS[source]()
     return prepare(source, span, num_align_frames, recipe)
 
 
