@@ -1,5 +1,6 @@
 """The command line that every job shares: `--config FILE key=value ...`, `--help`, `--dry-run`."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ def run_job(main: Callable[[C], None], model: type[C], doc: str | None, argv: Se
     if arguments.is_dry_run:
         sys.stdout.write(to_yaml(config))
         return
+    # Read when MLflow is imported: "creating database tables" is no news to who reads progress bars.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     main(config)
 
 

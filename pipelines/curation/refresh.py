@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.cluster import prepare_ray_data
 from pipelines.config import config_hash
 from pipelines.curation.align import Aligner, located
 from pipelines.curation.catalog import SCHEMA, Catalog, commit, open_if_there
@@ -130,10 +131,7 @@ def _decode(
     local = recipe.model_copy(update={"align": located(recipe.align)})
     task = partial(_slice_task, folder=str(folder), recipe=local, program=str(program))
     with cluster():
-        # One fused operator needs no share of the CPUs kept back for others (half of them, on two cores).
-        context = ray.data.DataContext.get_current()
-        context.op_resource_reservation_enabled = False
-        context.enable_progress_bars = context.print_on_execution_start = False
+        prepare_ray_data()
         done = ray.data.range(num_slices, override_num_blocks=num_slices).map(task, num_cpus=1)
         return sum(row["decoded"] for row in track(done.iter_rows(), "slices of clips", total=num_slices))
 
