@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines.curation.config import Recipe, RefreshConfig
+from pipelines.curation.isolation import PROGRAM
 from pipelines.curation.refresh import refresh
 from pipelines.curation.summary import RefreshSummary
 from pipelines.tracking import TrackingConfig
@@ -171,9 +172,9 @@ def run_refresh(local_ray: None, refresh_tracking: TrackingConfig) -> Callable[.
     """Refresh as the job does, on this session's Ray; the clock ticks a second each time it is read."""
     clock = iter(datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=second) for second in range(10**6))
 
-    def run(manifest: Path, dataset: Path, **keys: Any) -> RefreshSummary:
+    def run(manifest: Path, dataset: Path, program: Path = PROGRAM, **keys: Any) -> RefreshSummary:
         given = {"frames": 16, "fps": 8, "size_px": 32, "clips_per_slice": 4, "tracking": refresh_tracking, **keys}
         config = RefreshConfig(manifest=str(manifest), dataset=str(dataset), **given)
-        return refresh(config, nullcontext, clock.__next__)
+        return refresh(config, nullcontext, clock.__next__, program)
 
     return run

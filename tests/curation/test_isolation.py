@@ -12,11 +12,13 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from pipelines.curation.catalog import Catalog
 from pipelines.curation.config import LimitsConfig, Recipe
 from pipelines.curation.decode import Span, decode
 from pipelines.curation.isolation import DecodingProcess, DecodingProcessError
 from pipelines.curation.prepare import PreparedClip, decode_jpegs, prepare
 from pipelines.curation.records import Rejection
+from pipelines.curation.summary import RefreshSummary
 
 Frames = NDArray[np.uint8]
 
@@ -85,16 +87,15 @@ def test_one_process_does_many_clips_and_starts_with_the_first(good: bytes) -> N
 
 
 @pytest.mark.slow
-def test_clips_that_end_their_process_cost_themselves_alone_and_say_the_same_every_time(
+def test_clips_that_end_their_process_cost_themselves_alone_and_say_how(
     poisoned: DecodingProcess, good: bytes
 ) -> None:
     expected = prepare(good, Span(), 0, RECIPE)
-    for _ in range(2):
-        for source, (verdict, reason) in ENDS.items():
-            result, facts = poisoned(source, Span(), 0)
-            assert result == Rejection(verdict, reason)  # pyright: ignore[reportArgumentType]
-            assert facts["source_bytes"] == len(source)
-            assert poisoned(good, Span(), 0) == expected
+    for source, (verdict, reason) in ENDS.items():
+        result, facts = poisoned(source, Span(), 0)
+        assert result == Rejection(verdict, reason)  # pyright: ignore[reportArgumentType]
+        assert facts["source_bytes"] == len(source)
+        assert poisoned(good, Span(), 0) == expected
 
 
 def test_a_segmentation_fault_costs_one_clip(poisoned: DecodingProcess, good: bytes) -> None:
@@ -147,3 +148,30 @@ def test_a_process_that_cannot_start_stops_the_job_and_is_named(tmp_path: Path) 
     program.write_text("raise SystemExit(5)\n")
     with DecodingProcess(RECIPE, program) as isolated, pytest.raises(DecodingProcessError, match=r"broken.py: .* 5 "):
         isolated(b"", Span(), 0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
+def test_a_refresh_of_good_clips_and_poison_keeps_the_good_ones_and_names_each_poison(
+    tmp_path: Path,
+    clips: Path,
+    moving: Callable[..., Frames],
+    video_writer: Callable[..., Path],
+    manifest_writer: Callable[..., Path],
+    run_refresh: Callable[..., RefreshSummary],
+) -> None:
+    good = [video_writer(clips / f"good{seed}.mp4", moving(60, seed=seed), 24).name for seed in range(4)]
+    for poison in ENDS:
+        (clips / poison.decode()).write_bytes(poison)
+    names = [good[0], "sleep", "segfault", good[1], "bomb", "raise", good[2], "exit", "spin", good[3]]
+    for dataset, videos in (("pure", good), ("mixed", names)):
+        rows = [{"video": name, "caption": f"A yellow square, {name}"} for name in videos]
+        manifest = manifest_writer(clips / f"{dataset}.csv", rows)
+        summary = run_refresh(manifest, tmp_path / dataset, POISON, limits=LIMITS, clips_per_slice=10)
+    assert summary.by_verdict == {"kept": 4, "timeout": 2, "crashed": 4}
+    found = {Path(row["uri"]).name: row for row in Catalog.open(tmp_path / "mixed").rows().to_pylist()}
+    for poison, (verdict, reason) in ENDS.items():
+        row = found[poison.decode()]
+        assert (row["verdict"], row["reason"], row["source_bytes"]) == (verdict, reason, len(poison))
+    pure, mixed = ([path.read_bytes() for path in (tmp_path / name / "shards").iterdir()] for name in ("pure", "mixed"))
+    assert pure == mixed
