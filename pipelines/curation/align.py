@@ -1,6 +1,6 @@
 """How well a caption fits its frames: the mean cosine between its open_clip embedding and those of k frames.
 
-Shape letters: T frames in time, H height, W width, C channels (RGB), K frames looked at, D the embedding's width.
+Shape letters: H height, W width, C channels (RGB), K frames looked at, D the embedding's width.
 """
 
 from pathlib import Path
@@ -39,17 +39,16 @@ class Aligner:
             tokenizer = open_clip.get_tokenizer(config.model)
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise AlignmentModelError(f"align.model {config.model} ({config.pretrained}): {error}") from error
-        self._torch, self._device, self._num_frames = torch, device, config.frames
+        self._torch, self._device = torch, device
         self._model: Any = model.eval()
         self._preprocess: Any = preprocess
         self._tokenizer: Any = tokenizer
 
-    def score(self, frames_THWC: NDArray[np.uint8], caption: str) -> float:
-        """Mean cosine, -1..1, of the caption and evenly spaced frames of the clip."""
+    def score(self, frames_KHWC: NDArray[np.uint8], caption: str) -> float:
+        """Mean cosine, -1..1, of the caption and the clip's frames that are looked at."""
         from PIL import Image
 
-        chosen = np.linspace(0, len(frames_THWC) - 1, self._num_frames).round().astype(int)
-        images = [self._preprocess(Image.fromarray(frames_THWC[index])) for index in chosen]
+        images = [self._preprocess(Image.fromarray(frame_HWC)) for frame_HWC in frames_KHWC]
         with self._torch.inference_mode():
             image_KD = self._model.encode_image(self._torch.stack(images).to(self._device), normalize=True)
             text_1D = self._model.encode_text(self._tokenizer([caption]).to(self._device), normalize=True)

@@ -11,7 +11,7 @@ from pipelines.tracking import TrackingConfig
 
 
 class LimitsConfig(Config):
-    """What a source may be; looked at before anything is decoded. A null limit is not applied."""
+    """What a source may be, before anything is decoded, and what decoding it may cost. A null limit is not applied."""
 
     max_bytes: int | None = Field(default=512 * 1024**2, ge=1, description="larger files are `too_large`, unread")
     max_pixels: int | None = Field(
@@ -21,7 +21,18 @@ class LimitsConfig(Config):
     min_short_side_px: int | None = Field(
         default=None, ge=2, description="smaller pictures are `too_small`; null: size_px, nothing is scaled up"
     )
+    max_frames: int | None = Field(
+        default=1_000_000, ge=1, description="sources of more frames are `too_large`, whatever they declare"
+    )
     min_source_fps: float | None = Field(default=8, gt=0, description="slower sources are `low_fps`")
+    timeout_s: float = Field(
+        default=60, gt=0, description="a clip whose decoding is not done after so long is `timeout`; wall time"
+    )
+    max_memory_bytes: int = Field(
+        default=2 * 1024**3,
+        ge=64 * 1024**2,
+        description="address space that decoding a clip may take beside the libraries; what needs more is `crashed`",
+    )
 
 
 class FilterConfig(Config):

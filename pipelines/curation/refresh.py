@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from pipelines.config import config_hash
 from pipelines.curation.align import Aligner, located
 from pipelines.curation.catalog import SCHEMA, Catalog, commit, open_if_there
 from pipelines.curation.config import AlignConfig, Recipe, RefreshConfig
+from pipelines.curation.isolation import PROGRAM, DecodingProcess
 from pipelines.curation.manifest import read_manifest
 from pipelines.curation.plan import Plan, make_plan
 from pipelines.curation.records import Sample
+from pipelines.curation.scoring import score_clip
 from pipelines.curation.selection import select
 from pipelines.curation.shards import Placed, write_shards
 from pipelines.curation.slices import process_slice, read_blob, read_slices, write_plan
@@ -36,7 +38,10 @@ _SCORES = ("brightness", "motion", "cut", "bars", "sharpness", "align_score")
 
 
 def refresh(
-    config: RefreshConfig, cluster: Callable[[], AbstractContextManager[None]], now: Callable[[], datetime]
+    config: RefreshConfig,
+    cluster: Callable[[], AbstractContextManager[None]],
+    now: Callable[[], datetime],
+    program: Path = PROGRAM,
 ) -> RefreshSummary:
     """Bring a data set up to date with its manifest; the first refresh makes it.
 
@@ -44,6 +49,7 @@ def refresh(
         config: What, from where, to where.
         cluster: Connects to Ray; entered only when there are clips to decode.
         now: The time, with its zone: names the refresh and measures it.
+        program: What decodes foreign bytes, in processes of its own; see `pipelines.curation.isolation`.
 
     Raises:
         ManifestError: The manifest cannot be used.
@@ -55,7 +61,9 @@ def refresh(
     plan = make_plan(read_manifest(config.manifest), catalog, config_hash(config.recipe))
     decoded, run_id = 0, None
     if not plan.is_empty:
-        catalog, decoded, run_id = _tracked(config, refresh_id, plan, catalog, cluster)
+        catalog, decoded, run_id = _tracked(
+            config, refresh_id, plan, catalog, partial(_decode, cluster=cluster, program=program)
+        )
     assert catalog is not None, "a manifest has a clip, so the first plan is not empty"
     counts, seconds = catalog.verdicts(), (now() - start).total_seconds()
     summary = RefreshSummary(
@@ -85,7 +93,7 @@ def _tracked(
     refresh_id: str,
     plan: Plan,
     catalog: Catalog | None,
-    cluster: Callable[[], AbstractContextManager[None]],
+    decode: Callable[[Path, int, Recipe], int],
 ) -> tuple[Catalog, int, str]:
     """Carry a plan out, in a run of the tracker: the catalog after it, clips decoded, the run's id."""
     from pipelines.curation.report import log_report
@@ -97,7 +105,7 @@ def _tracked(
     name = f"refresh {dataset.name}"
     with start_run(config.tracking, name, {"job": "refresh", "dataset": str(dataset)}, config.model_dump()) as run:
         num_slices = write_plan(folder, plan.clips, config.clips_per_slice) if len(plan.clips) else 0
-        decoded = _decode(folder, num_slices, config.recipe, cluster) if num_slices else 0
+        decoded = decode(folder, num_slices, config.recipe) if num_slices else 0
         scored = read_slices(folder, num_slices).to_pylist() if num_slices else []
         judged = select(scored, config.recipe, plan.kept_keys)
         placed = _shard(folder, dataset / "shards", judged, config)
@@ -110,27 +118,36 @@ def _tracked(
     return after, decoded, run.run_id
 
 
-def _decode(folder: Path, num_slices: int, recipe: Recipe, cluster: Callable[[], AbstractContextManager[None]]) -> int:
+def _decode(
+    folder: Path,
+    num_slices: int,
+    recipe: Recipe,
+    cluster: Callable[[], AbstractContextManager[None]],
+    program: Path,
+) -> int:
     """Have Ray do every slice that is not done yet; returns the number of clips decoded."""
     import ray
 
     local = recipe.model_copy(update={"align": located(recipe.align)})
-    task = partial(_slice_task, folder=str(folder), recipe=local)
+    task = partial(_slice_task, folder=str(folder), recipe=local, program=str(program))
     with cluster():
         prepare_ray_data()
         done = ray.data.range(num_slices, override_num_blocks=num_slices).map(task, num_cpus=1)
         return sum(row["decoded"] for row in track(done.iter_rows(), "slices of clips", total=num_slices))
 
 
-def _slice_task(row: Mapping[str, Any], folder: str, recipe: Recipe) -> dict[str, int]:
+def _slice_task(row: Mapping[str, Any], folder: str, recipe: Recipe, program: str) -> dict[str, int]:
     """One slice, in a worker of Ray."""
-    from av import logging
-
-    # PyAV's own log callback takes the interpreter's lock in the decoder's threads and can deadlock.
-    logging.restore_default_callback()
-    logging.set_level(logging.PANIC)
     aligner = _aligner(recipe.align.model_dump_json()) if recipe.align.model is not None else None
-    return {"decoded": process_slice(Path(folder), int(row["id"]), recipe, aligner)}
+    prepare = _decoding_process(recipe.model_dump_json(), program)
+    score = partial(score_clip, recipe=recipe, prepare=prepare, aligner=aligner)
+    return {"decoded": process_slice(Path(folder), int(row["id"]), score)}
+
+
+@lru_cache(maxsize=1)
+def _decoding_process(recipe_json: str, program: str) -> DecodingProcess:
+    """The process that decodes for this worker; it ends with the worker."""
+    return DecodingProcess(Recipe.model_validate_json(recipe_json), Path(program))
 
 
 @cache

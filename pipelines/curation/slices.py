@@ -7,17 +7,15 @@
 The folder is named by the plan, so a run that was cut off finds the slices it had done.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.curation.align import Aligner
-from pipelines.curation.config import Recipe
 from pipelines.curation.records import ClipRecord, ScoredClip
-from pipelines.curation.scoring import Scored, score_clip
+from pipelines.curation.scoring import Scored
 from pipelines.storage import write_whole
 
 PLAN_SCHEMA = pa.schema(
@@ -64,13 +62,13 @@ def write_plan(folder: Path, clips: pa.Table, clips_per_slice: int) -> int:
     return -(-len(clips) // clips_per_slice)
 
 
-def process_slice(folder: Path, index: int, recipe: Recipe, aligner: Aligner | None) -> int:
+def process_slice(folder: Path, index: int, score: Callable[[ClipRecord], Scored]) -> int:
     """Do one slice, unless it is done already; returns the number of clips decoded by this call."""
     if _rows_file(folder, index).exists():
         return 0
     with pq.ParquetFile(folder / "plan.parquet") as plan:
         records = cast(list[ClipRecord], plan.read_row_group(index).to_pylist())
-    _write_slice(folder, index, [score_clip(record, recipe, aligner) for record in records])
+    _write_slice(folder, index, [score(record) for record in records])
     return len(records)
 
 
@@ -91,7 +89,7 @@ def read_blob(folder: Path, row: dict[str, Any]) -> bytes:
 
 
 def _write_slice(folder: Path, index: int, scored: Sequence[Scored]) -> None:
-    write_whole(_blob_file(folder, index), b"".join(mp4 for _, mp4 in scored))
+    write_whole(_blob_file(folder, index), b"".join(row.mp4 for row in scored))
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(list(_placed(scored)), schema=SCORED_SCHEMA), sink)
     write_whole(_rows_file(folder, index), sink.getvalue().to_pybytes())
@@ -99,7 +97,7 @@ def _write_slice(folder: Path, index: int, scored: Sequence[Scored]) -> None:
 
 def _placed(scored: Sequence[Scored]) -> Iterator[ScoredClip]:
     offset = 0
-    for clip, mp4 in scored:
+    for clip, mp4, _ in scored:
         if mp4:
             placed = clip.copy()
             placed["blob_offset"], placed["blob_bytes"] = offset, len(mp4)
