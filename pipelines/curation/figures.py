@@ -32,16 +32,15 @@ def funnel(counts: Mapping[str, int]) -> NDArray[np.uint8]:
     return _render(figure)
 
 
-def histograms(rows: Rows, recipe: Recipe, min_align_score: float | None) -> NDArray[np.uint8]:
+def histograms(rows: Rows, recipe: Recipe) -> NDArray[np.uint8]:
     """A histogram for each measure, its threshold drawn in; kept clips over all, wrong captions as a line; (H, W, 3).
 
     Args:
         rows: The catalog.
-        recipe: Thresholds of the filters.
-        min_align_score: The threshold of alignment that was applied, given or set from the wrong captions.
+        recipe: Thresholds, as they were applied.
     """
     thresholds = {rule.measure: getattr(recipe.filters, rule.threshold) for rule in RULES}
-    drawn: dict[str, float | None] = {**thresholds, "align_score": min_align_score}
+    drawn: dict[str, float | None] = {**thresholds, "align_score": recipe.align.min_score}
     num_lines = -(-len(drawn) // _COLUMNS_ACROSS)
     figure = Figure(figsize=(10, 2.75 * num_lines), layout="constrained")
     table = rows if isinstance(rows, pa.Table) else None

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.contact_sheet import contact_sheet
+from pipelines.curation.baseline import separation
 from pipelines.curation.config import Recipe
 from pipelines.curation.data_card import DataCard, Rows, make_card
 from pipelines.curation.figures import funnel, histograms
@@ -24,6 +25,13 @@ from pipelines.video_file import read_video
 ReadMp4 = Callable[[dict[str, Any]], bytes]
 
 _MAX_ROWS_OF_TABLE = 1000
+
+
+class Throughput(NamedTuple):
+    """How fast clips were turned into scores."""
+
+    decoded: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -39,10 +47,7 @@ class Version:
     """The catalog of the version before; None: this is the first."""
     counts: Mapping[str, int]
     """Clips by verdict."""
-    facts: Mapping[str, object]
-    """What else is told at the head of the page: throughput, alignment."""
-    min_align_score: float | None
-    """The threshold of alignment that was applied."""
+    throughput: Throughput
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,11 @@ def log_report(
         recipe: The thresholds that are drawn in.
         sheet_rows: Clips on a contact sheet.
     """
-    card = make_card(version.rows)
-    pictures = {
-        "funnel": funnel(version.counts),
-        "histograms": histograms(version.rows, recipe, version.min_align_score),
-    }
+    card, auc = make_card(version.rows), separation(version.rows)
+    pictures = {"funnel": funnel(version.counts), "histograms": histograms(version.rows, recipe)}
     sheets = _sheets(clips, read_mp4, sheet_rows)
-    run.log_metrics({**card.metrics(), **{f"verdict/{name}": float(count) for name, count in version.counts.items()}})
+    verdicts = {f"verdict/{name}": float(count) for name, count in version.counts.items()}
+    run.log_metrics({**card.metrics(), **verdicts, **({} if auc is None else {"align_auc": auc})})
     for name, picture_HWC in {
         **pictures,
         **{f"sheets/{verdict}": picture for verdict, picture in sheets.items()},
@@ -97,7 +100,7 @@ def log_report(
         version=version.number,
         refresh_id=version.refresh_id,
         is_first=version.before is None,
-        facts=version.facts,
+        facts=_facts(version.throughput, recipe, auc),
         card=card,
         flows=[] if version.before is None else flows(version.before, version.rows),
         failures=failures(version.rows),
@@ -119,6 +122,20 @@ def sheet(clips: Sequence[dict[str, Any]], read_mp4: ReadMp4) -> NDArray[np.uint
     """A contact sheet of clips that have frames, with reason, caption and scores above each; (H, W, 3)."""
     videos = [read_video(read_mp4(clip)).frames_THWC for clip in clips]
     return contact_sheet(videos, [_label(clip) for clip in clips])
+
+
+def _facts(throughput: Throughput, recipe: Recipe, auc: float | None) -> dict[str, str]:
+    decoded, seconds = throughput
+    facts = {"decoding": "nothing was decoded" if not decoded else f"{decoded} clips in {seconds:.0f} s"}
+    if decoded and seconds:
+        facts["decoding"] += f", {decoded / seconds:.1f} a second"
+    align = recipe.align
+    facts["alignment"] = "left out" if align.model is None else f"{align.model}, at least {align.min_score}"
+    if align.model is not None and align.min_percentile is not None:
+        facts["alignment"] += f": what {align.min_percentile} % of wrong captions stay below"
+    if auc is not None:
+        facts["right against wrong captions"] = f"ROC AUC {auc:.4f}"
+    return facts
 
 
 def _sheets(clips: Sequence[dict[str, Any]], read_mp4: ReadMp4, sheet_rows: int) -> dict[str, NDArray[np.uint8]]:
