@@ -210,16 +210,19 @@ def _written_aside(target: Path, data: bytes | bytearray) -> Path:
     """A temporary file beside the target with all of the data, on the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    aside = Path(name)
+    aside, is_whole = Path(name), False
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         aside.chmod(0o644)
+        is_whole = True
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise OSError(error.errno, f"{len(data)} bytes cannot be written: {error.strerror}", str(target)) from error
+    finally:
+        if not is_whole:
+            aside.unlink(missing_ok=True)
     return aside
 
 

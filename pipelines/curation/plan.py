@@ -205,16 +205,18 @@ def due(database: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
     yield from database.sql(query).to_arrow_reader()
 
 
-def work_name(database: duckdb.DuckDBPyConnection, scoring_hash: str, clips_per_slice: int) -> str:
-    """16 hex digits and the slices' length that name what `due` yields: the same clips give the same name."""
+def work_name(database: duckdb.DuckDBPyConnection, catalog: Catalog | None, config: RefreshConfig) -> str:
+    """16 hex digits that name what `due` yields: the same clips, planned against the same version, scored alike."""
     query = """
-    select bit_xor(md5_number_lower(concat_ws(chr(31), $scoring_hash, number, row_id, etag, caption)))
+    select bit_xor(md5_number_lower(concat_ws(chr(31), $plan, number, row_id, etag, caption)))
     from (select *, row_number() over (order by position nulls last, row_id) as number from manifest
           semi join (select row_id from fates where fate in ('new', 'changed', 'retried')) using (row_id)
           anti join scored using (row_id))
     """
-    (digest,) = database.execute(query, {"scoring_hash": scoring_hash}).fetchall()[0]
-    return f"{digest:016x}-{clips_per_slice}"
+    version = "none" if catalog is None else catalog.version
+    plan = f"{version} {config.scoring_hash} {config.clips_per_slice}"
+    (digest,) = database.execute(query, {"plan": plan}).fetchall()[0]
+    return f"{digest:016x}"
 
 
 def _ask(database: duckdb.DuckDBPyConnection, config: RefreshConfig) -> None:

@@ -26,7 +26,7 @@ from pipelines.curation.plan import Plan, due, make_plan, work_name, workbench
 from pipelines.curation.removal import collect_leaving, scrub_slices
 from pipelines.curation.selection import collect, select
 from pipelines.curation.slices import forget_plans, unfinished_works, write_plan
-from pipelines.curation.summary import RefreshSummary
+from pipelines.curation.summary import RefreshSummary, Throughput, Version
 from pipelines.curation.tasks import BY_RAY, HERE, Tasks, decode_slices
 from pipelines.curation.vacuum import vacuum
 from pipelines.curation.work import add_scored, adopt, make_scored
@@ -141,7 +141,7 @@ def _tracked(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) ->
     name = run.dataset.rsplit("/", 1)[-1]
     tags = {"job": "refresh", "dataset": run.dataset}
     with start_run(config.tracking, f"refresh {name}", tags, config.model_dump()) as tracked:
-        made = _scored_and_cut(run, plan)
+        made = _scored_and_cut(run, plan, catalog)
         collect_leaving(database, run.refresh_id)
         database.execute(_UPSERTS)
         run.lease.check()
@@ -153,7 +153,7 @@ def _tracked(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) ->
     return _Outcome(after, made.decoded, tracked.run_id)
 
 
-def _scored_and_cut(run: _Run, plan: Plan) -> _Made:
+def _scored_and_cut(run: _Run, plan: Plan, catalog: Catalog | None) -> _Made:
     """Decode what is due, judge, copy."""
     config, database = run.config, run.database
     make_scored(database)
@@ -162,7 +162,7 @@ def _scored_and_cut(run: _Run, plan: Plan) -> _Made:
     num_left = plan.num_due - database.sql("select count(*) from scored").fetchall()[0][0]
     with run.cluster() if num_left else nullcontext():
         start = run.now()
-        decoded = _decode(run) if num_left else 0
+        decoded = _decode(run, catalog) if num_left else 0
         decoding_s = (run.now() - start).total_seconds()
         about = {"num_frames": config.frames, "fps": config.fps, "size_px": config.size_px}
         hashes = {"scoring_hash": config.scoring_hash, "config_hash": config.config_hash}
@@ -174,10 +174,10 @@ def _scored_and_cut(run: _Run, plan: Plan) -> _Made:
     return _Made(decoded, decoding_s, num_taken_down, recipe)
 
 
-def _decode(run: _Run) -> int:
+def _decode(run: _Run, catalog: Catalog | None) -> int:
     """Score what is due and nobody has scored yet; returns the number of clips decoded."""
     config = run.config
-    work = work_name(run.database, config.scoring_hash, config.clips_per_slice)
+    work = work_name(run.database, catalog, config)
     num_slices = write_plan(run.dataset, work, due(run.database), config.clips_per_slice)
     decoded = decode_slices(run.tasks, run.dataset, work, num_slices, config)
     add_scored(run.database, run.dataset, work, range(num_slices))
@@ -209,8 +209,6 @@ def _tidy(run: _Run, catalog: Catalog, rejected: list[RejectedRow]) -> None:
 
 def _report(run: _Run, tracked: "Run", before: Catalog | None, after: Catalog, made: _Made) -> None:
     """The whole catalog in figures, and a few clips of each verdict."""
-    from pipelines.curation.report import Throughput, Version, log_report
-
     shown = f"""
     select * from judged qualify row_number() over
         (partition by verdict, slice is null order by position nulls last, row_id) <= {max(run.config.sheet_rows, 50)}
@@ -226,7 +224,8 @@ def _report(run: _Run, tracked: "Run", before: Catalog | None, after: Catalog, m
         counts=after.verdicts(),
         throughput=Throughput(made.decoded, made.decoding_s),
     )
-    log_report(tracked, version, clips, partial(_read_mp4, run.dataset), made.recipe, run.config.sheet_rows)
+    read_mp4 = partial(_read_mp4, run.dataset)
+    run.tasks.report(tracked, version, clips, read_mp4, made.recipe, run.config.sheet_rows)
 
 
 def _read_mp4(dataset: str, row: dict[str, Any]) -> bytes:

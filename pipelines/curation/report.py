@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -15,39 +15,17 @@ from PIL import Image
 from pipelines.contact_sheet import contact_sheet
 from pipelines.curation.baseline import separation
 from pipelines.curation.config import Recipe
-from pipelines.curation.data_card import DataCard, Rows, make_card
+from pipelines.curation.data_card import DataCard, make_card
 from pipelines.curation.figures import funnel, histograms
 from pipelines.curation.ledger import Failure, Flow, failures, flows
 from pipelines.curation.records import VERDICTS
+from pipelines.curation.summary import Throughput, Version
 from pipelines.tracking import Run
 from pipelines.video_file import read_video
 
 ReadMp4 = Callable[[dict[str, Any]], bytes]
 
 _MAX_ROWS_OF_TABLE = 1000
-
-
-class Throughput(NamedTuple):
-    """How fast clips were turned into scores."""
-
-    decoded: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version of a data set that was just committed."""
-
-    dataset: str
-    number: int
-    refresh_id: str
-    rows: Rows
-    """The whole catalog."""
-    before: Rows | None
-    """The catalog of the version before; None: this is the first."""
-    counts: Mapping[str, int]
-    """Clips by verdict."""
-    throughput: Throughput
 
 
 @dataclass(frozen=True)

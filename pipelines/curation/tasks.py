@@ -16,7 +16,7 @@ from pipelines.curation.align import Aligner, located
 from pipelines.curation.config import AlignConfig, Recipe, RefreshConfig
 from pipelines.curation.cutting import ShardJob, do_job
 from pipelines.curation.isolation import PROGRAM, DecodingProcess
-from pipelines.curation.records import ClipRecord
+from pipelines.curation.prepare import Prepare
 from pipelines.curation.scoring import Scored, align_clips, score_clip
 from pipelines.curation.shards import Placed
 from pipelines.curation.slices import Slice, align_slice, decode_slice, process_slice
@@ -47,6 +47,13 @@ class Scoring(NamedTuple):
         return Slice(self.dataset_root, self.work, index, self.scoring_hash)
 
 
+def log_report(*arguments: Any) -> None:
+    """The report of a refresh, see `pipelines.curation.report`; what draws it is loaded when it is needed."""
+    from pipelines.curation import report
+
+    report.log_report(*arguments)
+
+
 class Tasks(NamedTuple):
     """Who does the work: a cluster, or this process for tests and for little work."""
 
@@ -56,6 +63,8 @@ class Tasks(NamedTuple):
     """Writes shards below a data set's root, a bounded number of them ahead."""
     program: Path = PROGRAM
     """What decodes foreign bytes, in processes of its own; see `pipelines.curation.isolation`."""
+    report: Callable[..., None] = log_report
+    """Tells the tracker what came of it."""
 
 
 def decode_slices(tasks: Tasks, dataset_root: str, work: str, num_slices: int, config: RefreshConfig) -> int:
@@ -83,10 +92,10 @@ def _decode_by_ray(scoring: Scoring, num_slices: int) -> Iterator[Done]:
     slices = ray.data.range(num_slices, override_num_blocks=num_slices)
     num_actors = _num_actors(scoring, resources)
     if not num_actors:
-        yield from slices.map(partial(do_slice, scoring=scoring), num_cpus=1).iter_rows()
+        yield from slices.map(partial(_in_worker, do_slice, scoring), num_cpus=1).iter_rows()
         return
     has_gpus = resources.get("GPU", 0) > 0
-    decoded = slices.map(partial(decode_only, scoring=scoring), num_cpus=1)
+    decoded = slices.map(partial(_in_worker, decode_only, scoring), num_cpus=1)
     aligned = decoded.map(
         AlignActor,  # pyright: ignore[reportArgumentType]  # a class makes actors
         fn_constructor_args=(scoring,),
@@ -121,7 +130,9 @@ def _copy_by_ray(jobs: Iterable[ShardJob], dataset_root: str) -> Copied:
 
 
 def _decode_here(scoring: Scoring, num_slices: int) -> Iterator[Done]:
-    return (do_slice({"id": index}, scoring) for index in range(num_slices))
+    with DecodingProcess(scoring.recipe, scoring.program) as prepare:
+        for index in range(num_slices):
+            yield do_slice({"id": index}, scoring, prepare)
 
 
 def _copy_here(jobs: Iterable[ShardJob], dataset_root: str) -> Copied:
@@ -139,15 +150,23 @@ BY_RAY = Tasks(_decode_by_ray, _copy_by_ray)
 HERE = Tasks(_decode_here, _copy_here)
 
 
-def do_slice(row: Mapping[str, Any], scoring: Scoring) -> Done:
-    """A slice from bytes to scores, in a worker."""
-    slice_ = scoring.slice_(int(row["id"]))
-    return _done(row, partial(process_slice, slice_, _score(scoring), _align(scoring.recipe.align)))
+def do_slice(row: Mapping[str, Any], scoring: Scoring, prepare: Prepare) -> Done:
+    """A slice from bytes to scores."""
+    score = partial(score_clip, recipe=scoring.recipe, prepare=prepare)
+    return _done(row, partial(process_slice, scoring.slice_(int(row["id"])), score, _align(scoring.recipe.align)))
 
 
-def decode_only(row: Mapping[str, Any], scoring: Scoring) -> Done:
+def decode_only(row: Mapping[str, Any], scoring: Scoring, prepare: Prepare) -> Done:
     """A slice from bytes to what alignment looks at."""
-    return _done(row, partial(decode_slice, scoring.slice_(int(row["id"])), _score(scoring)))
+    score = partial(score_clip, recipe=scoring.recipe, prepare=prepare)
+    return _done(row, partial(decode_slice, scoring.slice_(int(row["id"])), score))
+
+
+def _in_worker(
+    work: Callable[[Mapping[str, Any], Scoring, Prepare], Done], scoring: Scoring, row: Mapping[str, Any]
+) -> Done:
+    """With the process that decodes for this worker of Ray."""
+    return work(row, scoring, _decoding_process(scoring.recipe.model_dump_json(), scoring.program))
 
 
 class AlignActor:
@@ -169,11 +188,6 @@ def _done(row: Mapping[str, Any], work: Callable[[], int | None]) -> Done:
         return {"id": row["id"], "decoded": work() or 0, "error": ""}
     except OSError as error:
         return {"id": row["id"], "decoded": 0, "error": str(error)}
-
-
-def _score(scoring: Scoring) -> Callable[[ClipRecord], Scored]:
-    prepare = _decoding_process(scoring.recipe.model_dump_json(), scoring.program)
-    return partial(score_clip, recipe=scoring.recipe, prepare=prepare)
 
 
 def _align(config: AlignConfig) -> Callable[[Sequence[Scored]], Sequence[Scored]]:

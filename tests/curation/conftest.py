@@ -177,8 +177,8 @@ def clock() -> Callable[[], datetime]:
 
 @pytest.fixture
 def refresh_here(refresh_tracking: TrackingConfig, clock: Callable[[], datetime]) -> Callable[..., RefreshSummary]:
-    """Refresh as the job does, but in this process: what a cluster does is told by `run_refresh`."""
-    return partial(_refresh, refresh_tracking, clock, HERE)
+    """Refresh as the job does, but in this process and without pictures: those are told by `run_refresh`."""
+    return partial(_refresh, refresh_tracking, clock, HERE._replace(report=lambda *arguments: None))
 
 
 @pytest.fixture

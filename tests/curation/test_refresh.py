@@ -250,11 +250,11 @@ def test_a_run_that_was_cut_off_before_its_commit_goes_on_with_the_slices_it_had
 
 
 def test_the_report_is_in_the_tracker(
-    manifest: Path, tmp_path: Path, refresh_here: Refresh, refresh_tracking: TrackingConfig
+    manifest: Path, tmp_path: Path, run_refresh: Refresh, refresh_tracking: TrackingConfig
 ) -> None:
     from mlflow import MlflowClient
 
-    summary = refresh_here(manifest, tmp_path / "data")
+    summary = run_refresh(manifest, tmp_path / "data")
     assert summary.run_id is not None
     client = MlflowClient(refresh_tracking.uri)
     run = client.get_run(summary.run_id)
