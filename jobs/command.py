@@ -1,5 +1,6 @@
 """The command line that every job shares: `--config FILE key=value ...`, `--help`, `--dry-run`."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ def run_job(
         if preview is not None:
             sys.stdout.write("".join(f"# {line}\n" for line in preview(config).splitlines()))
         return
+    # Read when MLflow is imported: "creating database tables" is no news to who reads progress bars.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     main(config)
 
 

@@ -68,6 +68,8 @@ _SQL_TYPES: dict[pa.DataType, str] = {
     pa.float64(): "double",
     pa.bool_(): "boolean",
     pa.list_(pa.int32()): "integer[]",
+    pa.list_(pa.int64()): "bigint[]",
+    pa.binary(): "blob",
 }
 
 

@@ -15,7 +15,7 @@ _COSTS = ("timeout_s", "max_memory_bytes")  # what these end is tried again anyw
 
 
 class LimitsConfig(Config):
-    """What a source may be; looked at before anything is decoded. A null limit is not applied."""
+    """What a source may be, before anything is decoded, and what decoding it may cost. A null limit is not applied."""
 
     max_bytes: int | None = Field(default=512 * 1024**2, ge=1, description="larger files are `too_large`, unread")
     max_pixels: int | None = Field(
@@ -25,7 +25,18 @@ class LimitsConfig(Config):
     min_short_side_px: int | None = Field(
         default=None, ge=2, description="smaller pictures are `too_small`; null: size_px, nothing is scaled up"
     )
+    max_frames: int | None = Field(
+        default=1_000_000, ge=1, description="sources of more frames are `too_large`, whatever they declare"
+    )
     min_source_fps: float | None = Field(default=8, gt=0, description="slower sources are `low_fps`")
+    timeout_s: float = Field(
+        default=60, gt=0, description="a clip whose decoding is not done after so long is `timeout`; wall time"
+    )
+    max_memory_bytes: int = Field(
+        default=2 * 1024**3,
+        ge=64 * 1024**2,
+        description="address space that decoding a clip may take beside the libraries; what needs more is `crashed`",
+    )
 
 
 class FilterConfig(Config):
@@ -58,6 +69,12 @@ class FilterConfig(Config):
         le=1,
         description="below: `blurry`; steepest one-pixel steps, as a share of the range of levels",
     )
+    max_near_levels: float | None = Field(
+        default=8,
+        ge=0,
+        le=255,
+        description="to: `duplicate` of an earlier clip; difference of coarse colours over time, in levels",
+    )
     max_caption_chars: int | None = Field(default=2000, ge=1, description="longer captions are `caption_invalid`")
 
 
@@ -72,8 +89,15 @@ class AlignConfig(Config):
         default=None, description="open_clip weights: a tag, or a path; null for local-dir models"
     )
     frames: int = Field(default=4, ge=1, description="frames looked at, evenly spaced")
+    clips_per_batch: int = Field(default=32, ge=1, description="clips that the model looks at together")
     min_score: float | None = Field(
         default=0.2, ge=-1, le=1, description="below: `misaligned`; mean cosine of caption and frames"
+    )
+    min_percentile: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="then min_score is what only this percentage of clips with WRONG captions stays below",
     )
 
 
@@ -102,7 +126,8 @@ class Recipe(Config):
         """What decoding and scoring depend on."""
         given = self.model_dump(mode="json")
         align = given["align"] if self.align.model is not None else {}
-        align.pop("min_score", None)
+        for name in ("min_score", "min_percentile", "clips_per_batch"):
+            align.pop(name, None)
         limits = {name: value for name, value in given["limits"].items() if name not in _COSTS}
         parts = {name: given[name] for name in ("decoder", "frames", "fps", "size_px")}
         return {**parts, "limits": limits, "align": align}
@@ -112,7 +137,8 @@ class Recipe(Config):
         """What only judges scores: thresholds, rules of captions, and whatever is not `scoring`."""
         given = self.model_dump(mode="json")
         rest = {name: value for name, value in given.items() if name not in self.scoring}
-        return rest | {"min_score": self.align.min_score if self.align.model is not None else None}
+        has_model = self.align.model is not None
+        return rest | {name: given["align"][name] if has_model else None for name in ("min_score", "min_percentile")}
 
     @property
     def rate(self) -> Fraction:
@@ -169,6 +195,12 @@ class RefreshConfig(Recipe, UpkeepConfig, Place):
 
     shuffle_seed: int = Field(default=0, ge=0, description="of the order in which kept samples are put into shards")
     samples_per_shard: int = Field(default=1000, ge=1, description="samples in a tar")
+    align_actors: int | None = Field(
+        default=None,
+        ge=0,
+        description="actors that align, one GPU each where there are any; 0: tasks align what they decoded, on their "
+        "CPU; null: as many as the cluster has GPUs",
+    )
     clips_per_slice: int = Field(default=32, ge=1, description="clips that one task decodes and writes aside together")
     sheet_rows: int = Field(default=12, ge=1, description="clips on a contact sheet of the report")
     tracking: TrackingConfig = TrackingConfig()

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from pipelines.curation.baseline import with_baseline
 from pipelines.curation.catalog import Catalog, commit, open_if_there
-from pipelines.curation.config import RefreshConfig
+from pipelines.curation.config import Recipe, RefreshConfig
 from pipelines.curation.cutting import record_places, shard_jobs
 from pipelines.curation.layout import refreshes_path, slices_path, version_path
 from pipelines.curation.lease import Holder, Lease, leased
@@ -25,7 +26,7 @@ from pipelines.curation.plan import Plan, due, make_plan, work_name, workbench
 from pipelines.curation.removal import collect_leaving, scrub_slices
 from pipelines.curation.selection import collect, select
 from pipelines.curation.slices import forget_plans, unfinished_works, write_plan
-from pipelines.curation.summary import RefreshSummary
+from pipelines.curation.summary import RefreshSummary, Throughput, Version
 from pipelines.curation.tasks import BY_RAY, HERE, Tasks, decode_slices
 from pipelines.curation.vacuum import vacuum
 from pipelines.curation.work import add_scored, adopt, make_scored
@@ -60,6 +61,19 @@ class _Run:
     lease: Lease
     cluster: Cluster
     tasks: Tasks
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What went into a version that is about to be committed."""
+
+    decoded: int
+    decoding_s: float
+    num_taken_down: int
+    """Clips that the takedown list removes by their key."""
+    recipe: Recipe
+    """As it was applied: with the threshold of alignment that wrong captions gave."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,7 @@ def refresh(
         catalog = open_if_there(dataset)
         told = rejected.append if config.on_bad_row == "reject" else None
         plan = make_plan(database, config, catalog, told)
-        run = _Run(config, dataset, refresh_id, database, lease, cluster, tasks)
+        run = _Run(config, dataset, refresh_id, database, lease, cluster, tasks, now)
         outcome = _outcome(run, plan, catalog, start)
         _tidy(run, outcome.catalog, rejected)
         if config.vacuum_older_than_days is not None:
@@ -127,34 +141,37 @@ def _tracked(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) ->
     name = run.dataset.rsplit("/", 1)[-1]
     tags = {"job": "refresh", "dataset": run.dataset}
     with start_run(config.tracking, f"refresh {name}", tags, config.model_dump()) as tracked:
-        decoded, num_taken_down = _scored_and_cut(run, plan, catalog)
+        made = _scored_and_cut(run, plan, catalog)
         collect_leaving(database, run.refresh_id)
         database.execute(_UPSERTS)
         run.lease.check()
         about = {"refresh_id": run.refresh_id, "committed_at": start.isoformat()}
-        after = commit(database, run.dataset, catalog, plan.num_expected - num_taken_down, about)
-        tracked.log_metrics({"decoded": decoded, "version": after.version})
+        after = commit(database, run.dataset, catalog, plan.num_expected - made.num_taken_down, about)
+        tracked.log_metrics({"decoded": made.decoded, "version": after.version})
         tracked.log_dataset(name, run.dataset, str(after.version), run.refresh_id, plan.num_clips)
-        _report(run, tracked, after)
-    return _Outcome(after, decoded, tracked.run_id)
+        _report(run, tracked, catalog, after, made)
+    return _Outcome(after, made.decoded, tracked.run_id)
 
 
-def _scored_and_cut(run: _Run, plan: Plan, catalog: Catalog | None) -> tuple[int, int]:
-    """Decode what is due, judge, copy; clips decoded, and clips that the takedown list removes by their key."""
+def _scored_and_cut(run: _Run, plan: Plan, catalog: Catalog | None) -> _Made:
+    """Decode what is due, judge, copy."""
     config, database = run.config, run.database
     make_scored(database)
     if plan.num_due:
         adopt(database, run.dataset, config.scoring_hash, is_aligned=config.align.model is not None)
     num_left = plan.num_due - database.sql("select count(*) from scored").fetchall()[0][0]
     with run.cluster() if num_left else nullcontext():
+        start = run.now()
         decoded = _decode(run, catalog) if num_left else 0
+        decoding_s = (run.now() - start).total_seconds()
         about = {"num_frames": config.frames, "fps": config.fps, "size_px": config.size_px}
         hashes = {"scoring_hash": config.scoring_hash, "config_hash": config.config_hash}
         collect(database, {**about, **hashes, "refresh_id": run.refresh_id})
-        num_taken_down = select(database, config.recipe)
+        recipe = with_baseline(database, config.recipe)
+        num_taken_down = select(database, recipe)
         scrub_slices(database, run.dataset)
         _cut(run, is_in_cluster=bool(num_left))
-    return decoded, num_taken_down
+    return _Made(decoded, decoding_s, num_taken_down, recipe)
 
 
 def _decode(run: _Run, catalog: Catalog | None) -> int:
@@ -190,16 +207,25 @@ def _tidy(run: _Run, catalog: Catalog, rejected: list[RejectedRow]) -> None:
         write_whole(joined(refreshes_path(run.dataset), f"{run.refresh_id}.rejected.jsonl"), lines.encode())
 
 
-def _report(run: _Run, tracked: "Run", catalog: Catalog) -> None:
-    """Pictures and figures for the tracker, of the whole catalog and of a few clips of each verdict."""
+def _report(run: _Run, tracked: "Run", before: Catalog | None, after: Catalog, made: _Made) -> None:
+    """The whole catalog in figures, and a few clips of each verdict."""
     shown = f"""
     select * from judged qualify row_number() over
         (partition by verdict, slice is null order by position nulls last, row_id) <= {max(run.config.sheet_rows, 50)}
     order by position nulls last, row_id
     """
     clips = run.database.sql(shown).to_arrow_table().to_pylist()
+    version = Version(
+        dataset=run.dataset.rsplit("/", 1)[-1],
+        number=after.version,
+        refresh_id=run.refresh_id,
+        rows=after.dataset(),
+        before=None if before is None else before.dataset(),
+        counts=after.verdicts(),
+        throughput=Throughput(made.decoded, made.decoding_s),
+    )
     read_mp4 = partial(_read_mp4, run.dataset)
-    run.tasks.report(tracked, catalog.rows(), clips, read_mp4, run.config.recipe, run.config.sheet_rows)
+    run.tasks.report(tracked, version, clips, read_mp4, made.recipe, run.config.sheet_rows)
 
 
 def _read_mp4(dataset: str, row: dict[str, Any]) -> bytes:

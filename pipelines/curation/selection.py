@@ -8,8 +8,9 @@ Precedence of verdicts, first match wins:
 3. what the picture is: `too_dark`, `still`, `cut`, `letterboxed`, `blurry`;
 4. what the caption is: `caption_missing`, `caption_invalid`;
 5. how they fit: `misaligned`;
-6. `duplicate`: the same bytes and span as a clip that is kept. An earlier kept clip stays, then the order of the
-   manifest decides. A copy of a clip that was rejected for another reason bears that reason too.
+6. `duplicate`: the same bytes and span as a clip that is kept, or the same picture encoded anew or rescaled. An earlier
+   kept clip stays, then the order of the manifest decides. A copy of a clip that was rejected for another reason bears
+   that reason too.
 
 All of it goes through tables of the refresh's DuckDB database, batch by batch: memory does not grow with the clips.
 """
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from pipelines.curation.captions import judge_caption
 from pipelines.curation.catalog import PLACE, SCHEMA, sql_columns
 from pipelines.curation.config import AlignConfig, Recipe
+from pipelines.curation.copies import mark_near_copies
 from pipelines.curation.filters import RULES, judge
 from pipelines.curation.records import Measures, Rejection
 from pipelines.curation.slices import FOUND_SCHEMA
@@ -129,7 +131,8 @@ def select(database: duckdb.DuckDBPyConnection, recipe: Recipe) -> int:
     database.unregister("found")
     database.execute(_JUDGED.format(taken_down=TAKEN_DOWN))
     database.execute(_DUPLICATES)
-    # Near duplicates belong here: rows of `judged` that are still kept, against each other and the untouched kept rows.
+    if recipe.filters.max_near_levels is not None:
+        mark_near_copies(database, recipe.filters.max_near_levels)
     (num_taken_down,) = database.sql("select count(*) from judged where verdict = 'removed'").fetchall()[0]
     stored = {name: f'old."{name}"' for name in SCHEMA.names if name not in PLACE}
     database.execute(_SURVIVORS.format(columns=sql_columns(stored)))

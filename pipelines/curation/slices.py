@@ -3,6 +3,7 @@
     slices/<work>/plan-00000.parquet   the clips to do, while they are not committed; a row group is a slice
     slices/<work>/00000.mp4s           encoded frames of every decodable clip of slice 0, one after another
     slices/<work>/00000.parquet        its `ScoredClip` rows; written last: a slice is done when this file is there
+    slices/<work>/unaligned-00000.parquet   between decoding and alignment, where actors align
 
 The work is named by its plan. Slices stay when their rows are committed: the catalog says where in them a clip lies, so
 that another selection copies bytes. What a run that was cut off had scored is found by the plans that are still there.
@@ -11,7 +12,7 @@ that another selection copies bytes. What a run that was cut off had scored is f
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,7 +46,11 @@ FOUND_SCHEMA = pa.schema(
         ("source_bytes", pa.int64()),
         ("crop", pa.list_(pa.int32())),
         *[(name, pa.float64()) for name in Measures.__annotations__],
+        ("fingerprint", pa.binary()),
+        ("near_keys", pa.list_(pa.int64())),
+        ("near_rank", pa.float64()),
         ("align_score", pa.float64()),
+        ("align_wrong_score", pa.float64()),
     ]
 )
 """What scoring finds out about a clip."""
@@ -59,8 +64,34 @@ SCORED_SCHEMA = pa.schema(
     ]
 )
 
+_UNALIGNED_SCHEMA = pa.schema(
+    [field for field in SCORED_SCHEMA if field.name != "scoring_hash"]
+    + [pa.field("align_jpegs", pa.list_(pa.binary()))]
+)
 _SLICES_PER_PART = 256  # row groups in a file: a task reads its footer
 _READING_THREADS = 16
+
+Score = Callable[[ClipRecord], Scored]
+Align = Callable[[Sequence[Scored]], Sequence[Scored]]
+
+
+class Slice(NamedTuple):
+    """Which slice of which work."""
+
+    dataset_root: str
+    work: str
+    number: int
+    scoring_hash: str
+
+    @property
+    def rows_file(self) -> str:
+        """Written last: the slice is done when it is there."""
+        return _rows_file(self.dataset_root, self.work, self.number)
+
+    @property
+    def unaligned_file(self) -> str:
+        """Scored rows and the frames that alignment looks at, while actors align."""
+        return joined(slices_path(self.dataset_root), self.work, f"unaligned-{self.number:05d}.parquet")
 
 
 def write_plan(dataset_root: str, work: str, clips: Iterable[pa.RecordBatch], clips_per_slice: int) -> int:
@@ -77,23 +108,50 @@ def write_plan(dataset_root: str, work: str, clips: Iterable[pa.RecordBatch], cl
     return num_slices
 
 
-def process_slice(
-    dataset_root: str, work: str, index: int, scoring_hash: str, score: Callable[[ClipRecord], Scored]
-) -> int:
+def process_slice(slice_: Slice, score: Score, align: Align) -> int:
     """Do one slice, unless it is done already; returns the number of clips decoded by this call."""
-    if exists(_rows_file(dataset_root, work, index)):
+    if exists(slice_.rows_file):
         return 0
-    part, group = divmod(index, _SLICES_PER_PART)
-    plan = read_bytes(_plan_file(dataset_root, work, part))
+    scored = _decode(slice_, score)
+    _write_rows(slice_, align(scored))
+    return len(scored)
+
+
+def decode_slice(slice_: Slice, score: Score) -> int:
+    """All of a slice but alignment, unless it is done; what alignment looks at is left beside it."""
+    if exists(slice_.rows_file) or exists(slice_.unaligned_file):
+        return 0
+    scored = _decode(slice_, score)
+    rows = [{**clip.clip, "align_jpegs": clip.align_jpegs} for clip in scored]
+    write_whole(slice_.unaligned_file, _parquet([pa.Table.from_pylist(rows, schema=_UNALIGNED_SCHEMA)]))
+    return len(scored)
+
+
+def align_slice(slice_: Slice, align: Align) -> None:
+    """Finish what `decode_slice` began, unless it is done."""
+    if not exists(slice_.rows_file):
+        unaligned = pq.read_table(pa.BufferReader(read_bytes(slice_.unaligned_file)), schema=_UNALIGNED_SCHEMA)
+        rows = unaligned.to_pylist()
+        jpegs = [tuple(row.pop("align_jpegs")) for row in rows]
+        clips = cast(list[ScoredClip], rows)
+        _write_rows(slice_, align([Scored(clip, b"", own) for clip, own in zip(clips, jpegs, strict=True)]))
+    remove_files([slice_.unaligned_file])
+
+
+def _decode(slice_: Slice, score: Score) -> list[Scored]:
+    part, group = divmod(slice_.number, _SLICES_PER_PART)
+    plan = read_bytes(_plan_file(slice_.dataset_root, slice_.work, part))
     with pq.ParquetFile(pa.BufferReader(plan)) as file:
         records = cast(list[ClipRecord], file.read_row_group(group).to_pylist())
     scored = [score(record) for record in records]
-    write_whole(joined(slices_path(dataset_root), blob_name(work, index)), b"".join(mp4 for _, mp4 in scored))
-    rows = pa.Table.from_pylist(
-        [{**clip, "scoring_hash": scoring_hash} for clip in _placed(scored)], schema=SCORED_SCHEMA
-    )
-    write_whole(_rows_file(dataset_root, work, index), _parquet([rows]))
-    return len(records)
+    blobs = joined(slices_path(slice_.dataset_root), blob_name(slice_.work, slice_.number))
+    write_whole(blobs, b"".join(clip.mp4 for clip in scored))
+    return list(_placed(scored))
+
+
+def _write_rows(slice_: Slice, scored: Sequence[Scored]) -> None:
+    rows = [{**clip.clip, "scoring_hash": slice_.scoring_hash} for clip in scored]
+    write_whole(slice_.rows_file, _parquet([pa.Table.from_pylist(rows, schema=SCORED_SCHEMA)]))
 
 
 def blob_name(work: str, index: int) -> str:
@@ -129,20 +187,21 @@ def forget_plans(dataset_root: str, works: Iterable[str]) -> None:
     """Remove the plans of works whose rows are committed; their slices stay."""
     for work in works:
         files = [file.path for file in list_files(joined(slices_path(dataset_root), work))]
-        # The first part goes last: a work is found by it.
-        remove_files(sorted((path for path in files if Path(path).name.startswith("plan-")), reverse=True))
+        aside = [path for path in files if Path(path).name.startswith(("plan-", "unaligned-"))]
+        # Plans go last, the first part of them at the very end: a work is found by it.
+        remove_files(sorted(aside, reverse=True))
 
 
-def _placed(scored: Sequence[Scored]) -> Iterator[ScoredClip]:
+def _placed(scored: Sequence[Scored]) -> Iterator[Scored]:
     offset = 0
-    for clip, mp4 in scored:
-        if mp4:
-            placed = clip.copy()
-            placed["blob_offset"], placed["blob_bytes"] = offset, len(mp4)
-            yield placed
-            offset += len(mp4)
+    for row in scored:
+        if row.mp4:
+            clip = row.clip.copy()
+            clip["blob_offset"], clip["blob_bytes"] = offset, len(row.mp4)
+            yield row._replace(clip=clip)
+            offset += len(row.mp4)
         else:
-            yield clip
+            yield row
 
 
 def _rebatched(batches: Iterable[pa.RecordBatch], num_rows: int) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,10 @@
 """What a refresh did, in figures and as the short text that a user reads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from pipelines.curation.data_card import Rows
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,29 @@ class RefreshSummary:
     """Decoded clips per second of the whole run."""
     run_id: str | None
     """In the tracker; None where there was nothing to do."""
+
+
+class Throughput(NamedTuple):
+    """How fast clips were turned into scores."""
+
+    decoded: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a data set that was just committed."""
+
+    dataset: str
+    number: int
+    refresh_id: str
+    rows: Rows
+    """The whole catalog."""
+    before: Rows | None
+    """The catalog of the version before; None: this is the first."""
+    counts: Mapping[str, int]
+    """Clips by verdict."""
+    throughput: Throughput
 
 
 def describe(summary: RefreshSummary) -> str:

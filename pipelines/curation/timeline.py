@@ -64,6 +64,13 @@ def shown_at(timeline: Timeline, window: Window) -> list[int]:
     return chosen
 
 
+def evenly_spaced(num_frames: int, num_chosen: int) -> list[int]:
+    """Indices of `num_chosen` of `num_frames` frames from the first to the last, ties to the even index."""
+    if num_chosen == 1:
+        return [0]
+    return [round(Fraction(k * (num_frames - 1), num_chosen - 1)) for k in range(num_chosen)]
+
+
 def typical_gap(pts: Sequence[int]) -> int:
     """Median distance of neighbouring pts in ticks: how long a last frame of unknown duration is taken to last."""
     gaps = sorted(later - earlier for earlier, later in pairwise(pts))

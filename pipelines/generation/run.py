@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipelines.cluster import prepare_ray_data
 from pipelines.contact_sheet import contact_sheet
 from pipelines.generation.config import GenerateConfig
 from pipelines.generation.recipe import Recipe, inflation_record, make_recipe
@@ -65,9 +66,7 @@ def _make(requests: Sequence[Request], recipe: Recipe, config: GenerateConfig) -
 
     from pipelines.generation.maker import VideoMaker
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    context.op_resource_reservation_enabled = False  # a single operator needs no share kept back for others
+    prepare_ray_data()
     num_batches = -(-len(requests) // config.batch_size)
     rows: list[dict[str, Any]] = [dict(request) for request in requests]
     made = ray.data.from_items(rows, override_num_blocks=num_batches).map_batches(

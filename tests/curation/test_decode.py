@@ -1,6 +1,5 @@
 """Decoded frames are those of a brute-force decode, and a bad file is a verdict."""
 
-from bisect import bisect_right
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
@@ -9,7 +8,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from pipelines.curation.config import LimitsConfig, Recipe
@@ -36,26 +34,18 @@ CASES = {
 }
 
 
-def oracle(path: Path, recipe: Recipe, start_s: Fraction = Fraction(0)) -> Frames:
-    """Decode everything, sort by time, look each target up with fractions, scale each frame by itself."""
-    with av.open(str(path)) as container:
-        frames = sorted(container.decode(video=0), key=lambda frame: frame.pts or 0)
-    times = [frame.pts * frame.time_base for frame in frames]
-    size, shown = recipe.size_px, []
-    for k in range(recipe.frames):
-        frame = frames[bisect_right(times, times[0] + start_s + Fraction(k) / recipe.rate) - 1]
-        scale = Fraction(size, min(frame.width, frame.height))
-        width, height = round(frame.width * scale), round(frame.height * scale)
-        picture = frame.reformat(width, height, "rgb24", interpolation=Interpolation.AREA).to_ndarray()
-        top, left = (height - size) // 2, (width - size) // 2
-        shown.append(picture[top : top + size, left : left + size])
-    return np.stack(shown)
+def planes_of(path: Path, recipe: Recipe = RECIPE, span: Span | None = None) -> Frames:
+    return clip_of(path, recipe, span).yuv.planes_TPW
 
 
-def frames_of(path: Path, recipe: Recipe = RECIPE, span: Span | None = None) -> Frames:
+def frames_of(path: Path, recipe: Recipe = RECIPE) -> Frames:
+    return clip_of(path, recipe).yuv.to_rgb()
+
+
+def clip_of(path: Path, recipe: Recipe = RECIPE, span: Span | None = None) -> DecodedClip:
     result = decode(path.read_bytes(), span or Span(), recipe).result
     assert isinstance(result, DecodedClip), result
-    return result.frames_THWC
+    return result
 
 
 def verdict_of(source: bytes, recipe: Recipe = RECIPE, span: Span | None = None) -> str:
@@ -80,25 +70,31 @@ def rendered(tmp_path_factory: pytest.TempPathFactory, moving: Draw, video_write
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("fps", [8, 16])
-def test_frames_equal_a_brute_force_decode(rendered: Callable[[str], Path], name: str, fps: int) -> None:
+def test_frames_equal_a_brute_force_decode(
+    rendered: Callable[[str], Path], brute_force: Draw, name: str, fps: int
+) -> None:
     path, recipe = rendered(name), Recipe(frames=2 * fps, fps=fps, size_px=32)
-    np.testing.assert_array_equal(frames_of(path, recipe), oracle(path, recipe))
+    np.testing.assert_array_equal(planes_of(path, recipe), brute_force(path, recipe))
 
 
 @pytest.mark.parametrize("name", ["h264_24fps_b_pyramid", "hevc_30fps", "vp9_60fps", "av1_30fps", "h264_50fps_ts"])
-def test_frames_of_a_span_equal_a_brute_force_decode(rendered: Callable[[str], Path], name: str) -> None:
+def test_frames_of_a_span_equal_a_brute_force_decode(
+    rendered: Callable[[str], Path], brute_force: Draw, name: str
+) -> None:
     path = rendered(name)
-    span = frames_of(path, RECIPE, Span(0.77, 2.9))
-    np.testing.assert_array_equal(span, oracle(path, RECIPE, Fraction("0.77")))
+    span = planes_of(path, RECIPE, Span(0.77, 2.9))
+    np.testing.assert_array_equal(span, brute_force(path, RECIPE, Fraction("0.77")))
 
 
-def test_frames_of_a_variable_rate_equal_a_brute_force_decode(clips: Path, moving: Draw, video_writer: Write) -> None:
+def test_frames_of_a_variable_rate_equal_a_brute_force_decode(
+    clips: Path, moving: Draw, video_writer: Write, brute_force: Draw
+) -> None:
     gaps = np.random.default_rng(5).integers(8, 140, 60)
     pts = np.concatenate(([0], gaps.cumsum())).tolist()
     path = video_writer(
         clips / "vfr.mkv", moving(len(pts)), 30, options={"bf": "2"}, pts=pts, time_base=Fraction(1, 1000)
     )
-    np.testing.assert_array_equal(frames_of(path), oracle(path, RECIPE))
+    np.testing.assert_array_equal(planes_of(path), brute_force(path, RECIPE))
 
 
 def test_neighbouring_frames_differ_where_the_source_has_enough_of_them(rendered: Callable[[str], Path]) -> None:
@@ -128,9 +124,9 @@ def test_a_wide_picture_is_cropped_at_its_centre(clips: Path, video_writer: Writ
         video_writer(clips / "wide.mp4", frames, 8).read_bytes(), Span(), Recipe(frames=16, fps=8, size_px=32)
     ).result
     assert isinstance(decoded, DecodedClip)
-    assert decoded.frames_THWC.shape == (16, 32, 32, 3)
+    assert decoded.yuv.to_rgb().shape == (16, 32, 32, 3)
     assert decoded.crop == (32, 0, 64, 64)
-    assert decoded.frames_THWC[:, :, 2:-2].min() > 180
+    assert decoded.yuv.to_rgb()[:, :, 2:-2].min() > 180
 
 
 def test_a_rotated_picture_stands_upright(clips: Path) -> None:
