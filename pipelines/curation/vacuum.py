@@ -10,10 +10,11 @@ from typing import NamedTuple
 from deltalake import DeltaTable
 
 from pipelines.curation.catalog import Catalog
-from pipelines.curation.layout import catalog_path, oldest_path, refreshes_path, shards_path, slices_path, version_path
+from pipelines.curation.layout import CATALOG, SHARDS, SLICES, oldest_path, refreshes_path, slices_path, version_path
 from pipelines.storage import (
     StoredFile,
     exists,
+    joined,
     list_files,
     read_bytes,
     remove_empty_folders,
@@ -52,8 +53,8 @@ def vacuum(dataset_root: str, retention: timedelta, now: datetime) -> Vacuumed:
     missing = sorted(named - set(stored))
     if missing:
         raise VacuumError(
-            f"dataset {dataset_root}: {len(missing)} files that versions {oldest} to {live[-1]} name are not there, such "
-            f"as {missing[0]}; nothing was removed"
+            f"dataset {dataset_root}: {len(missing)} files that versions {oldest} to {live[-1]} name are not there, "
+            f"such as {missing[0]}; nothing was removed"
         )
     unnamed = [file for path, file in stored.items() if not _is_named(path, named) and file.changed <= edge]
     if oldest:
