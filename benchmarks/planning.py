@@ -101,7 +101,7 @@ def write_manifest(path: Path, num_known: int, num_seen: int, num_new: int) -> N
 
 def _clip_columns() -> str:
     """What is known of clip n before it is decoded; `row_id` as `read_manifest` makes it."""
-    identity = """'["s3://bucket/clips/' || n || '.mp4", null, null]'"""
+    identity = "'s3://bucket/clips/' || n || '.mp4' || chr(10) || chr(10)"
     return f"""'s3://bucket/clips/' || n || '.mp4' as uri, '-' || md5('etag' || n) as etag,
         'A clip of number ' || n || ' ' || md5('a' || n) || md5('b' || n) as caption,
         left(sha256({identity}), 32) as row_id"""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,15 @@ def _loop(kind: str, manifest: str, out: str, number: int) -> list[float]:
 
 def _plain(chunks: Sequence[Sequence[str]], out: Path) -> Iterator[float]:
     from pipelines.curation.config import Recipe
+    from pipelines.curation.prepare import prepare
     from pipelines.curation.scoring import score_clip
     from pipelines.storage import write_whole
 
     recipe = Recipe()
+    here = partial(prepare, recipe=recipe)
     for index, chunk in enumerate(chunks):
-        scored = [score_clip(_record(video), recipe, None) for video in chunk]
-        write_whole(out / f"{index:05d}.mp4s", b"".join(mp4 for _, mp4 in scored))
+        scored = [score_clip(_record(video), recipe, here) for video in chunk]
+        write_whole(out / f"{index:05d}.mp4s", b"".join(clip.mp4 for clip in scored))
         yield time.time()
 
 

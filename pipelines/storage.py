@@ -71,7 +71,7 @@ def patiently(call: Callable[[], T], pauses_s: Sequence[float] = PAUSES_S) -> T:
     for pause_s in pauses_s:
         try:
             return call()
-        except _transient_errors() as error:
+        except remote_errors() as error:
             if not is_transient(error):
                 raise
         time.sleep(pause_s)
@@ -85,7 +85,26 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _TRANSIENT_ERRNO
     status = getattr(error, "status", None)  # of an aiohttp response
-    return isinstance(error, _transient_errors()) and (status is None or status >= 500 or status == 429)
+    return isinstance(error, remote_errors()) and (status is None or status >= 500 or status == 429)
+
+
+@cache
+def remote_errors() -> tuple[type[Exception], ...]:
+    """What libraries of remote stores raise: OSError, and their own where they are installed."""
+    found: list[type[Exception]] = [OSError]
+    try:
+        from aiohttp import ClientError
+
+        found.append(ClientError)
+    except ImportError:
+        pass
+    try:
+        from botocore.exceptions import HTTPClientError
+
+        found.append(HTTPClientError)
+    except ImportError:
+        pass
+    return tuple(found)
 
 
 def write_whole(path: str | Path, data: bytes | bytearray) -> None:
@@ -247,22 +266,3 @@ def _changed(info: dict[str, Any]) -> datetime:
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     return datetime.fromtimestamp(float(value or 0), UTC)
-
-
-@cache
-def _transient_errors() -> tuple[type[BaseException], ...]:
-    """What libraries of remote stores raise when a store is away; those that are not installed raise nothing."""
-    found: list[type[BaseException]] = [OSError]
-    try:
-        from aiohttp import ClientError
-
-        found.append(ClientError)
-    except ImportError:
-        pass
-    try:
-        from botocore.exceptions import HTTPClientError
-
-        found.append(HTTPClientError)
-    except ImportError:
-        pass
-    return tuple(found)

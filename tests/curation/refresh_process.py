@@ -19,9 +19,10 @@ from typing import Any
 from pipelines.cluster import RayConfig, ray_cluster
 from pipelines.config import load_config
 from pipelines.curation.config import RefreshConfig
+from pipelines.curation.isolation import DecodingProcess
 from pipelines.curation.refresh import refresh
 from pipelines.curation.summary import describe
-from pipelines.curation.tasks import BY_RAY, HERE, Tasks
+from pipelines.curation.tasks import BY_RAY, HERE, Done, Scoring, Tasks, do_slice
 
 
 def kill_at(event: str, number: int) -> None:
@@ -45,10 +46,12 @@ def _text(argument: object) -> object:
 def shuffled(seed: int) -> Tasks:
     """Slices in another order than planned."""
 
-    def decode(task: Any, num_slices: int) -> Iterator[dict[str, Any]]:
+    def decode(scoring: Scoring, num_slices: int) -> Iterator[Done]:
         order = list(range(num_slices))
         random.Random(seed).shuffle(order)
-        return (task({"id": index}) for index in order)
+        with DecodingProcess(scoring.recipe, scoring.program) as prepare:
+            for index in order:
+                yield do_slice({"id": index}, scoring, prepare)
 
     return HERE._replace(decode=decode)
 
