@@ -70,7 +70,7 @@ class FilterConfig(Config):
         description="below: `blurry`; steepest one-pixel steps, as a share of the range of levels",
     )
     max_near_levels: float | None = Field(
-        default=8,
+        default=10,
         ge=0,
         le=255,
         description="to: `duplicate` of an earlier clip; difference of coarse colours over time, in levels",
