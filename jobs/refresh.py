@@ -27,7 +27,8 @@ from pipelines.curation.config import RefreshConfig
 def main(config: RefreshConfig) -> None:
     """Refresh, and print what came of it."""
     from pipelines.curation.align import AlignmentModelError
-    from pipelines.curation.catalog import CatalogError, CommitConflictError
+    from pipelines.curation.catalog import CatalogError
+    from pipelines.curation.commits import CommitConflictError
     from pipelines.curation.lease import Holder, LeaseHeldError, LeaseLostError
     from pipelines.curation.manifest_files import ManifestError
     from pipelines.curation.refresh import refresh

@@ -96,10 +96,11 @@ where verdict <> 'removed' and (config_hash <> getvariable('config_hash')
 """
 _TAKE_IN = """
 insert into fates select row_id, null, fate from outside;
+create table outside_due as select row_id from outside where fate in ('changed', 'retried');
 insert into manifest select null, row_id, uri, etag, caption, start_s, end_s, manifest_json, mark
-from catalog_rows semi join outside using (row_id);
+from catalog_rows semi join outside_due using (row_id);
 insert into known select row_id, mark, verdict, attempts, is_transient, scoring_hash, config_hash
-from catalog_rows semi join outside using (row_id);
+from catalog_rows semi join outside_due using (row_id);
 """
 # Copies of a clip that is no longer kept as it was: one of them may take its place.
 _FREED = """

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from pipelines.curation.baseline import with_baseline
-from pipelines.curation.catalog import Catalog, commit, open_if_there
+from pipelines.curation.catalog import Catalog, open_if_there
+from pipelines.curation.commits import commit
 from pipelines.curation.config import Recipe, RefreshConfig
 from pipelines.curation.cutting import record_places, shard_jobs
 from pipelines.curation.layout import refreshes_path, slices_path, version_path

@@ -7,8 +7,9 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from pipelines.curation import catalog as catalogs
-from pipelines.curation.catalog import SCHEMA, Catalog, CatalogError, CommitConflictError, VerdictSumError
+from pipelines.curation import commits
+from pipelines.curation.catalog import SCHEMA, Catalog, CatalogError
+from pipelines.curation.commits import CommitConflictError, VerdictSumError
 
 
 def table(**verdicts: str) -> pa.Table:
@@ -22,7 +23,7 @@ def table(**verdicts: str) -> pa.Table:
 def commit(dataset: Path, catalog: Catalog | None, upserts: pa.Table, num_clips: int) -> Catalog:
     with duckdb.connect() as database:
         database.register("upserts", upserts)
-        return catalogs.commit(database, dataset, catalog, num_clips)
+        return commits.commit(database, dataset, catalog, num_clips)
 
 
 def test_a_commit_adds_and_replaces_rows_in_one_new_version(tmp_path: Path) -> None:

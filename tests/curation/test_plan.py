@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from pipelines.curation import catalog as catalogs
+from pipelines.curation import commits
 from pipelines.curation.catalog import SCHEMA, Catalog
 from pipelines.curation.config import FilterConfig, RefreshConfig
 from pipelines.curation.plan import Plan, make_plan, workbench
@@ -66,7 +66,7 @@ def committed(
             owner = {"duplicate_of": key or None, "slice": "w/00000.mp4s", "attempts": 1, "is_transient": False}
             rows.append({**clip, "verdict": verdict, "key": key or name, **owner, **hashes, **columns})
         database.register("upserts", pa.Table.from_pylist(rows, schema=SCHEMA))
-        return catalogs.commit(database, config.dataset, catalog, plan.num_clips)
+        return commits.commit(database, config.dataset, catalog, plan.num_clips)
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_a_clip_that_was_taken_down_stays_so_while_the_list_names_it(
         database.execute(
             "create table upserts as select * replace ('removed' as verdict) from catalog_rows where key = 'a'"
         )
-        catalog = catalogs.commit(database, config.dataset, catalog, plan.num_expected)
+        catalog = commits.commit(database, config.dataset, catalog, plan.num_expected)
     assert planned(listed, catalog).plan.is_empty
     assert planned(config, catalog).fates == {"a": "changed"}
 
