@@ -161,7 +161,8 @@ def open_if_there(dataset_root: str | Path) -> Catalog | None:
     if not DeltaTable.is_deltatable(catalog_path(dataset_root)):
         return None
     catalog = Catalog.open(dataset_root)
-    missing = [name for name in SCHEMA.names if name not in catalog.dataset().schema.names]
+    there = catalog.dataset().schema.names
+    missing = [name for name in SCHEMA.names if name not in there]
     if missing:
         raise CatalogError(f"dataset {dataset_root}: catalog columns {missing} are missing; make a new data set")
     return catalog
