@@ -41,7 +41,7 @@ def _read(track: Track, packets: "Sequence[Packet[VideoStream]]", wanted: Sequen
     squarer, squares, colorspace = Squarer(recipe.size_px), dict[int, Square](), None
     is_wanted = frozenset(wanted)
     try:
-        for frame in _decoded(track, packets, is_wanted):
+        for frame in decoded(track, packets, is_wanted):
             if frame.pts in is_wanted:
                 check_size(frame.width, frame.height, recipe)
                 squares[frame.pts] = squarer(frame, track.pixel_aspect)
@@ -55,7 +55,7 @@ def _read(track: Track, packets: "Sequence[Packet[VideoStream]]", wanted: Sequen
     return Pictures([squares[pts] for pts in wanted], colorspace)
 
 
-def _decoded(track: Track, packets: "Sequence[Packet[VideoStream]]", wanted: frozenset[int]) -> Iterator[VideoFrame]:
+def decoded(track: Track, packets: "Sequence[Packet[VideoStream]]", wanted: frozenset[int]) -> Iterator[VideoFrame]:
     """Frames from the first packet's time on; what an open group of pictures shows before it has lost its reference."""
     context, first = track.stream.codec_context, packets[0].pts or 0
     can_skip, latest = context.name in _SKIPPING_DECODERS, first

@@ -87,9 +87,7 @@ def test_one_process_does_many_clips_and_starts_with_the_first(good: bytes) -> N
 
 
 @pytest.mark.slow
-def test_clips_that_end_their_process_cost_themselves_alone_and_say_how(
-    poisoned: DecodingProcess, good: bytes
-) -> None:
+def test_clips_that_end_their_process_cost_themselves_alone_and_say_how(poisoned: DecodingProcess, good: bytes) -> None:
     expected = prepare(good, Span(), 0, RECIPE)
     for source, (verdict, reason) in ENDS.items():
         result, facts = poisoned(source, Span(), 0)
