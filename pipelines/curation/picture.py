@@ -6,6 +6,7 @@ Shape letters: H height, W width, P the rows that the planes Y, U and V fill one
 """
 
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -46,12 +47,11 @@ class Squarer:
 
     def __call__(self, frame: VideoFrame, pixel_aspect: Fraction) -> Square:
         """The square of a frame; `pixel_aspect` is a pixel's width over its height."""
-        width = frame.width * pixel_aspect
-        scale = self._size_px / min(width, Fraction(frame.height))
+        width, height = scaled_size(frame.width, frame.height, pixel_aspect, self._size_px)
         scaled = self._scaler.reformat(
             frame,
-            width=max(self._size_px, round(width * scale)),
-            height=max(self._size_px, round(frame.height * scale)),
+            width=width,
+            height=height,
             format="yuv420p",
             interpolation=Interpolation.AREA,
             dst_color_range=ColorRange.MPEG,
@@ -60,19 +60,28 @@ class Squarer:
         return crop(scaled, self._size_px, round(frame.rotation / 90) % 4)
 
 
+@lru_cache(maxsize=16)
+def scaled_size(width: int, height: int, pixel_aspect: Fraction, size_px: int) -> tuple[int, int]:
+    """Width and height of a picture, its pixels made square, whose short side is `size_px`."""
+    stretched = width * pixel_aspect
+    scale = size_px / min(stretched, Fraction(height))
+    return max(size_px, round(stretched * scale)), max(size_px, round(height * scale))
+
+
 def crop(frame: VideoFrame, size_px: int, turns: int = 0) -> Square:
     """The middle of a yuv420p frame after `turns` quarter turns against the clock.
 
     It starts at an even column and row, so that it takes whole pixels of U and V.
     """
-    y_HW, *chroma_HW = (np.rot90(_plane(plane), turns) if turns else _plane(plane) for plane in frame.planes)
-    left, top = (y_HW.shape[1] - size_px) // 4 * 2, (y_HW.shape[0] - size_px) // 4 * 2
+    planes_HW = [_plane(plane) for plane in frame.planes]
+    if turns:
+        planes_HW = [np.rot90(plane_HW, turns) for plane_HW in planes_HW]
+    height, width = planes_HW[0].shape
+    left, top = (width - size_px) // 4 * 2, (height - size_px) // 4 * 2
     square_PW = np.empty((size_px * 3 // 2, size_px), np.uint8)
-    to_Y, *to_chroma = planes_of(square_PW)
-    to_Y[:] = y_HW[top : top + size_px, left : left + size_px]
-    half = size_px // 2
-    for to_HW, plane_HW in zip(to_chroma, chroma_HW, strict=True):
-        to_HW[:] = plane_HW[top // 2 : top // 2 + half, left // 2 : left // 2 + half]
+    for to_HW, plane_HW, part in zip(planes_of(square_PW), planes_HW, (1, 2, 2), strict=True):
+        row, column, side = top // part, left // part, size_px // part
+        to_HW[:] = plane_HW[row : row + side, column : column + side]
     return Square(square_PW, left, top)
 
 
