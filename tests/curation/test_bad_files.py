@@ -2,7 +2,8 @@
 
 import io
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -102,8 +103,8 @@ def scrambled(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
 
 
 def appended(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
-    for source in bases.values():
-        yield source + rng.bytes(5000)
+    for name in ("h264.mp4", "front.mp4", "hevc.mp4", "mpeg4.mp4", "mpeg4.avi", "vp9.webm", "av1.mkv", "h264.ts"):
+        yield bases[name] + rng.bytes(5000)
 
 
 def twice(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
@@ -180,20 +181,35 @@ def with_gaps(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
 def without_times(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
     yield remuxed(bases["h264.mp4"], "h264", lambda index: True)
     yield remuxed(bases["hevc.mp4"], "hevc", lambda index: True)
+    yield bases["reordered.avi"]
 
 
-def grows(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
-    yield bases["h264.ts"][: 188 * 40] + bases["huge.ts"]
+def one(name: str) -> Callable[..., Iterator[bytes]]:
+    return lambda bases, rng: iter((bases[name],))
 
 
-def shrinks(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
-    yield bases["h264.ts"][: 188 * 40] + bases["tiny.ts"]
+def write_two_sizes(path: Path, halves: Sequence[Frames]) -> None:
+    """One H.264 stream whose pictures change their size, at times that go on."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.height, stream.width, stream.pix_fmt = *halves[0].shape[1:3], "yuv420p"
+        for index, frames in enumerate(halves):
+            context = av.CodecContext.create("libx264", "w")
+            context.height, context.width, context.pix_fmt = *frames.shape[1:3], "yuv420p"
+            context.time_base, context.framerate = Fraction(1, 24), Fraction(24)
+            context.options = {"bf": "0", "tune": "zerolatency"}
+            pictures = [av.VideoFrame.from_ndarray(frame_HWC, format="rgb24") for frame_HWC in frames]
+            for place, picture in enumerate(pictures):
+                picture.pts = index * len(halves[0]) + place
+            for packet in (packet for picture in (*pictures, None) for packet in context.encode(picture)):
+                packet.stream, packet.time_base = stream, Fraction(1, 24)
+                container.mux(packet)
 
 
 KINDS = {
     "index at the end cut off": Kind(cut(("h264.mp4", "hevc.mp4"), (0.05, 0.9), 8), {"unreadable"}),
     "cut after the index": Kind(cut(("front.mp4",), (0.3, 0.6), 8), {"corrupt"}),
-    "cut in the index": Kind(cut(("front.mp4",), (0.01, 0.05), 6), {"unreadable"}),
+    "cut in the index": Kind(cut(("front.mp4",), (0.01, 0.05), 6), {"unreadable", "no_video"}),
     "cut without an index": Kind(cut(("vp9.webm", "av1.mkv"), (0.1, 0.6), 8), {"corrupt"}),
     "cut where no length is declared": Kind(cut(("h264.ts",), (0.1, 0.5), 6), {"corrupt", "too_short"}),
     "flips in frames": Kind(flips_in_frames, {"corrupt", "decoded"}, {"corrupt": 0.8}),
@@ -213,8 +229,9 @@ KINDS = {
     "first frames missing": Kind(without_their_first_frame, {"corrupt"}),
     "frames missing": Kind(with_gaps, {"corrupt", "decoded"}),
     "no timestamps": Kind(without_times, {"unreadable"}),
-    "grows beyond the limit": Kind(grows, {"too_large", "corrupt"}),
-    "shrinks below the limit": Kind(shrinks, {"too_small"}),
+    "changes its size": Kind(one("changes.ts"), {"decoded"}),
+    "grows beyond the limit": Kind(one("grows.ts"), {"too_large", "corrupt"}),
+    "shrinks below the limit": Kind(one("shrinks.ts"), {"too_small"}),
 }
 
 
@@ -225,19 +242,19 @@ def bases(
     folder = tmp_path_factory.mktemp("bases")
     frames = moving(72)
     x265 = {"x265-params": "log-level=none:pools=none:keyint=72"}
-    for name, codec, options, size in (
-        ("h264.mp4", "libx264", {"g": "72"}, None),
-        ("hevc.mp4", "libx265", x265, None),
-        ("mpeg4.mp4", "mpeg4", {"g": "72"}, None),
-        ("mpeg4.avi", "mpeg4", {"g": "72"}, None),
-        ("vp9.webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, None),
-        ("av1.mkv", "libsvtav1", {"preset": "12"}, None),
-        ("h264.ts", "libx264", {"g": "72"}, None),
-        ("huge.ts", "libx264", {"preset": "ultrafast"}, (640, 960)),
-        ("tiny.ts", "libx264", {"g": "72"}, (24, 32)),
+    for name, codec, options in (
+        ("h264.mp4", "libx264", {"g": "72"}),
+        ("hevc.mp4", "libx265", x265),
+        ("mpeg4.mp4", "mpeg4", {"g": "72"}),
+        ("mpeg4.avi", "mpeg4", {"g": "72"}),
+        ("vp9.webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}),
+        ("av1.mkv", "libsvtav1", {"preset": "12"}),
+        ("h264.ts", "libx264", {"g": "72"}),
+        ("reordered.avi", "libx264", {"bf": "3", "b-adapt": "0"}),
     ):
-        drawn = frames if size is None else moving(72, *size)
-        video_writer(folder / name, drawn, 24, codec, options)
+        video_writer(folder / name, frames, 24, codec, options)
+    for name, size in (("grows.ts", (640, 960)), ("shrinks.ts", (24, 32)), ("changes.ts", (48, 80))):
+        write_two_sizes(folder / name, (frames[:24], moving(48, *size)))
     with (
         av.open(str(folder / "h264.mp4")) as given,
         av.open(str(folder / "front.mp4"), "w", options={"movflags": "faststart"}) as copy,
