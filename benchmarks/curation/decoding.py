@@ -48,8 +48,11 @@ def _rows_of(sources: Sources, setting: Setting, bars: tuple[str, str]) -> Itera
         yield Row(in_pairs(f"... with RGB of all frames / decord, {name}", in_rgb, decords, setting.pairs), "")
         yield Row(in_pairs(f"codec alone / decode kernel, {name}", codecs, ours, setting.pairs), bars[1])
         if setting.ffmpeg is not None:
-            command = partial(_ffmpegs, files, setting.ffmpeg)
+            command, rgb_command = (partial(_ffmpegs, files, setting.ffmpeg, fmt) for fmt in ("yuv420p", "rgb24"))
             yield Row(in_pairs(f"decode kernel / ffmpeg one pass, {name}", ours, command, setting.pairs), "<= 0.70")
+            yield Row(
+                in_pairs(f"... with RGB / ffmpeg to rgb24, {name}", in_rgb, rgb_command, setting.pairs), "<= 0.70"
+            )
         else:
             print(f"not run, no ffmpeg command: decode kernel / ffmpeg one pass, {name}")
 
@@ -95,16 +98,16 @@ def _codecs(tracks: Sequence[Track]) -> None:
             pass
 
 
-def _ffmpegs(files: Sequence[Path], ffmpeg: str) -> None:
+def _ffmpegs(files: Sequence[Path], ffmpeg: str, pix_fmt: str) -> None:
     """Decode, choose by time, scale, crop: the same frames in the same format, through a pipe."""
     size = RECIPE.size_px
     scale = f"scale=w='if(gt(iw,ih),-2,{size})':h='if(gt(iw,ih),{size},-2)':flags=area"
     picture = f"fps={RECIPE.rate}:round=up,{scale},crop={size}:{size}"
     for file in files:
         words = [ffmpeg, "-v", "error", "-threads", "1", "-i", str(file), "-an", "-vf", picture, "-filter_threads", "1"]
-        output = ["-frames:v", str(RECIPE.frames), "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"]
+        output = ["-frames:v", str(RECIPE.frames), "-f", "rawvideo", "-pix_fmt", pix_fmt, "-"]
         done = subprocess.run([*words, *output], stdout=subprocess.PIPE, check=True)
-        assert len(done.stdout) == RECIPE.frames * size * size * 3 // 2, file
+        assert len(done.stdout) == RECIPE.frames * size * size * 3 // (2 if pix_fmt == "yuv420p" else 1), file
 
 
 def _track(clip: bytes, stack: ExitStack) -> Track:
