@@ -15,7 +15,7 @@ SUFFIXES = (".mp4", ".webm", ".mkv", ".mov")
 SIZES = ((360, 640), (720, 1280))
 RATES = (24, 30, 60)
 SECONDS = 6
-NOISE_LEVELS = 6.0
+NOISE_LEVELS = 5.0
 
 
 class Sources(NamedTuple):

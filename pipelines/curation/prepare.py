@@ -62,7 +62,9 @@ def prepare(source: bytes, span: Span, num_align_frames: int, recipe: Recipe) ->
 
 def encode_jpeg(frame_HWC: NDArray[np.uint8]) -> bytes:
     """One RGB frame as JPEG, quality 95: near enough to the frame for an embedding, a tenth of its bytes."""
-    done, jpeg = cv2.imencode(".jpg", frame_HWC[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    done, jpeg = cv2.imencode(
+        ".jpg", frame_HWC[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    )
     assert done, "a uint8 RGB picture can always be written as JPEG"
     return jpeg.tobytes()
 

@@ -71,7 +71,7 @@ def decoded(track: Track, packets: "Sequence[Packet[VideoStream]]", wanted: froz
                 continue
             if frame.is_corrupt:
                 reject("corrupt", f"the decoder marks the frame at {frame.time:.3f} s")
-            if latest is None and frame.pict_type in _PREDICTED:
+            if latest is None and frame.pict_type in _PREDICTED and not packets[0].is_discard:
                 reject("corrupt", "reading starts at a frame that needs others")
             if latest is not None and frame.pts < latest:
                 reject("unreadable", "timestamps are not in the order in which frames are shown")
