@@ -59,7 +59,7 @@ def _answer(connection: Connection, recipe: Recipe, prepare_with: PrepareBy) -> 
         return
     clip = {"measures": result.measures, "crop": result.crop, "num_jpegs": len(result.align_jpegs)}
     connection.send_bytes(json.dumps({"facts": facts, "clip": clip}).encode())
-    for blob in (result.mp4, *result.align_jpegs):
+    for blob in (result.mp4, result.fingerprint, *result.align_jpegs):
         connection.send_bytes(blob)
 
 

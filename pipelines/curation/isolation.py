@@ -161,6 +161,6 @@ def _ask(connection: Connection, question: Sequence[Any], source: bytes) -> tupl
     if "rejection" in answer:
         return Preparation(Rejection(*answer["rejection"]), facts), True
     clip = answer["clip"]
-    mp4, *jpegs = (connection.recv_bytes() for _ in range(1 + clip["num_jpegs"]))
+    mp4, fingerprint, *jpegs = (connection.recv_bytes() for _ in range(2 + clip["num_jpegs"]))
     measures, crop = Measures(**clip["measures"]), tuple(clip["crop"])
-    return Preparation(PreparedClip(mp4, measures, crop, tuple(jpegs)), facts), True
+    return Preparation(PreparedClip(mp4, measures, crop, fingerprint, tuple(jpegs)), facts), True

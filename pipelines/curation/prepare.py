@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipelines.curation.config import Recipe
 from pipelines.curation.decode import Span, decode
 from pipelines.curation.filters import measure
+from pipelines.curation.near_duplicates import fingerprint
 from pipelines.curation.records import Measures, Rejection, SourceFacts
 from pipelines.curation.timeline import evenly_spaced
 from pipelines.video_file import encode_yuv_mp4
@@ -29,6 +30,8 @@ class PreparedClip(NamedTuple):
     measures: Measures
     crop: tuple[int, int, int, int]
     """Left, top, width, height of the part that is kept, in pixels of the upright source picture."""
+    fingerprint: bytes
+    """By which near duplicates are found."""
     align_jpegs: tuple[bytes, ...]
     """The frames that alignment looks at; empty where it was not asked for."""
 
@@ -55,6 +58,7 @@ def prepare(source: bytes, span: Span, num_align_frames: int, recipe: Recipe) ->
         mp4=encode_yuv_mp4(decoded.yuv, recipe.rate),
         measures=measure(frames_THWC),
         crop=decoded.crop,
+        fingerprint=fingerprint(frames_THWC),
         align_jpegs=tuple(encode_jpeg(frames_THWC[index]) for index in chosen),
     )
     return Preparation(clip, facts)

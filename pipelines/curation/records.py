@@ -112,7 +112,11 @@ class ScoredClip(TypedDict):
     cut: float | None
     bars: float | None
     sharpness: float | None
+    fingerprint: bytes | None
+    near_keys: list[int] | None
+    near_rank: float | None
     align_score: float | None
+    align_wrong_score: float | None
     blob_offset: int | None
     blob_bytes: int | None
 

@@ -1,11 +1,13 @@
 """One clip of the plan to a `ScoredClip`: read, prepare (perhaps in another process), align. Thresholds come later."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipelines.curation.align import Aligner
+from pipelines.curation.align import Alignable, Aligner
 from pipelines.curation.config import Recipe
 from pipelines.curation.decode import Span
-from pipelines.curation.prepare import Prepare, PreparedClip, decode_jpegs
+from pipelines.curation.near_duplicates import near_hash
+from pipelines.curation.prepare import Prepare, decode_jpegs
 from pipelines.curation.records import ClipRecord, Measures, Rejection, ScoredClip, SourceFacts
 from pipelines.curation.source import clip_key, read_source
 
@@ -23,14 +25,13 @@ class Scored(NamedTuple):
     align_jpegs: tuple[bytes, ...] = ()
 
 
-def score_clip(record: ClipRecord, recipe: Recipe, prepare: Prepare, aligner: Aligner | None) -> Scored:
-    """Do all that is expensive about a clip. Every outcome is a row; nothing about a clip raises.
+def score_clip(record: ClipRecord, recipe: Recipe, prepare: Prepare) -> Scored:
+    """Do all that is expensive about a clip but alignment. Every outcome is a row; nothing about a clip raises.
 
     Args:
         record: The clip.
         recipe: What decides about it.
         prepare: Where foreign bytes are decoded: `pipelines.curation.prepare.prepare` here, or an isolated process.
-        aligner: Scores the frames here; None leaves them in `align_jpegs` to be scored elsewhere.
     """
     source = read_source(record["uri"], recipe.limits.max_bytes)
     if isinstance(source, Rejection):
@@ -41,15 +42,7 @@ def score_clip(record: ClipRecord, recipe: Recipe, prepare: Prepare, aligner: Al
     prepared, facts = prepare(source, span, recipe.align.frames if is_alignable else 0)
     if isinstance(prepared, Rejection):
         return Scored(_rejected(record, key, facts, prepared), b"")
-    return _scored(record, key, facts, prepared, aligner)
-
-
-def _scored(
-    record: ClipRecord, key: str, facts: SourceFacts, prepared: PreparedClip, aligner: Aligner | None
-) -> Scored:
-    align_score = None
-    if aligner and prepared.align_jpegs:
-        align_score = aligner.score(decode_jpegs(prepared.align_jpegs), record["caption"])
+    near = near_hash(prepared.fingerprint)
     clip = ScoredClip(
         **record,
         **facts,
@@ -58,11 +51,27 @@ def _scored(
         verdict=None,
         reason="",
         crop=list(prepared.crop),
-        align_score=align_score,
+        fingerprint=prepared.fingerprint,
+        near_keys=near.keys,
+        near_rank=near.rank,
+        align_score=None,
+        align_wrong_score=None,
         blob_offset=None,
         blob_bytes=None,
     )
     return Scored(clip, prepared.mp4, prepared.align_jpegs)
+
+
+def align_clips(scored: Sequence[Scored], aligner: Aligner) -> list[Scored]:
+    """The same clips with their alignment scores; those without frames for it stay as they are."""
+    places = [index for index, clip in enumerate(scored) if clip.align_jpegs]
+    looked_at = [Alignable(decode_jpegs(scored[i].align_jpegs), scored[i].clip["caption"]) for i in places]
+    aligned = list(scored)
+    for place, (score, wrong_score) in zip(places, aligner.scores(looked_at), strict=True):
+        clip = scored[place].clip.copy()
+        clip["align_score"], clip["align_wrong_score"] = score, wrong_score
+        aligned[place] = scored[place]._replace(clip=clip)
+    return aligned
 
 
 def _rejected(record: ClipRecord, key: str | None, facts: SourceFacts, rejection: Rejection) -> ScoredClip:
@@ -74,7 +83,11 @@ def _rejected(record: ClipRecord, key: str | None, facts: SourceFacts, rejection
         "verdict": rejection.verdict,
         "reason": rejection.reason,
         "crop": None,
+        "fingerprint": None,
+        "near_keys": None,
+        "near_rank": None,
         "align_score": None,
+        "align_wrong_score": None,
         "blob_offset": None,
         "blob_bytes": None,
     }

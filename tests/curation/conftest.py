@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipelines.curation.config import Recipe, RefreshConfig
 from pipelines.curation.isolation import PROGRAM
 from pipelines.curation.refresh import refresh
 from pipelines.curation.summary import RefreshSummary
+from pipelines.curation.tasks import BY_RAY, HERE, Tasks
 from pipelines.tracking import TrackingConfig
 
 Frames = NDArray[np.uint8]
@@ -167,14 +169,35 @@ def refresh_tracking(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig
     return TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "artifacts"))
 
 
+@pytest.fixture(scope="session")
+def clock() -> Callable[[], datetime]:
+    """Ticks a second each time it is read."""
+    return (datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=second) for second in range(10**6)).__next__
+
+
 @pytest.fixture
-def run_refresh(local_ray: None, refresh_tracking: TrackingConfig) -> Callable[..., RefreshSummary]:
-    """Refresh as the job does, on this session's Ray; the clock ticks a second each time it is read."""
-    clock = iter(datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=second) for second in range(10**6))
+def refresh_here(refresh_tracking: TrackingConfig, clock: Callable[[], datetime]) -> Callable[..., RefreshSummary]:
+    """Refresh as the job does, but in this process and without pictures: those are told by `run_refresh`."""
+    return partial(_refresh, refresh_tracking, clock, HERE._replace(report=lambda *arguments: None))
 
-    def run(manifest: Path, dataset: Path, program: Path = PROGRAM, **keys: Any) -> RefreshSummary:
-        given = {"frames": 16, "fps": 8, "size_px": 32, "clips_per_slice": 4, "tracking": refresh_tracking, **keys}
-        config = RefreshConfig(manifest=str(manifest), dataset=str(dataset), **given)
-        return refresh(config, nullcontext, clock.__next__, program)
 
-    return run
+@pytest.fixture
+def run_refresh(
+    local_ray: None, refresh_tracking: TrackingConfig, clock: Callable[[], datetime]
+) -> Callable[..., RefreshSummary]:
+    """Refresh as the job does, on this session's Ray."""
+    return partial(_refresh, refresh_tracking, clock, BY_RAY)
+
+
+def _refresh(
+    tracking: TrackingConfig,
+    clock: Callable[[], datetime],
+    tasks: Tasks,
+    manifest: Path | str,
+    dataset: Path | str,
+    program: Path = PROGRAM,
+    **keys: Any,
+) -> RefreshSummary:
+    given = {"frames": 16, "fps": 8, "size_px": 32, "clips_per_slice": 4, "tracking": tracking, **keys}
+    config = RefreshConfig(manifest=str(manifest), dataset=str(dataset), **given)
+    return refresh(config, nullcontext, clock, tasks=tasks._replace(program=program))
