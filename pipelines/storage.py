@@ -34,6 +34,8 @@ class StoredFile(NamedTuple):
 
     path: str
     """As it can be opened: with its `s3://`, or absolute."""
+    name: str
+    """Below the folder that was listed."""
     num_bytes: int
     changed: datetime
 
@@ -69,7 +71,7 @@ def patiently(call: Callable[[], T], pauses_s: Sequence[float] = PAUSES_S) -> T:
     for pause_s in pauses_s:
         try:
             return call()
-        except _transient_errors() as error:
+        except remote_errors() as error:
             if not is_transient(error):
                 raise
         time.sleep(pause_s)
@@ -83,7 +85,26 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _TRANSIENT_ERRNO
     status = getattr(error, "status", None)  # of an aiohttp response
-    return isinstance(error, _transient_errors()) and (status is None or status >= 500 or status == 429)
+    return isinstance(error, remote_errors()) and (status is None or status >= 500 or status == 429)
+
+
+@cache
+def remote_errors() -> tuple[type[Exception], ...]:
+    """What libraries of remote stores raise: OSError, and their own where they are installed."""
+    found: list[type[Exception]] = [OSError]
+    try:
+        from aiohttp import ClientError
+
+        found.append(ClientError)
+    except ImportError:
+        pass
+    try:
+        from botocore.exceptions import HTTPClientError
+
+        found.append(HTTPClientError)
+    except ImportError:
+        pass
+    return tuple(found)
 
 
 def write_whole(path: str | Path, data: bytes | bytearray) -> None:
@@ -162,9 +183,15 @@ def list_files(folder: str | Path) -> list[StoredFile]:
     """All files below a folder, however deep, sorted by path; none where there is no such folder."""
     system, inner = filesystem(folder)
     found: dict[str, Any] = patiently(lambda: system.find(inner, detail=True))  # pyright: ignore[reportAssignmentType]
+    prefix = f"{inner.rstrip('/')}/"
     return [
-        StoredFile(system.unstrip_protocol(name) if is_remote(folder) else name, info["size"] or 0, _changed(info))
-        for name, info in sorted(found.items())
+        StoredFile(
+            path=system.unstrip_protocol(path) if is_remote(folder) else path,
+            name=path.removeprefix(prefix),
+            num_bytes=info["size"] or 0,
+            changed=_changed(info),
+        )
+        for path, info in sorted(found.items())
     ]
 
 
@@ -239,22 +266,3 @@ def _changed(info: dict[str, Any]) -> datetime:
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     return datetime.fromtimestamp(float(value or 0), UTC)
-
-
-@cache
-def _transient_errors() -> tuple[type[BaseException], ...]:
-    """What libraries of remote stores raise when a store is away; those that are not installed raise nothing."""
-    found: list[type[BaseException]] = [OSError]
-    try:
-        from aiohttp import ClientError
-
-        found.append(ClientError)
-    except ImportError:
-        pass
-    try:
-        from botocore.exceptions import HTTPClientError
-
-        found.append(HTTPClientError)
-    except ImportError:
-        pass
-    return tuple(found)

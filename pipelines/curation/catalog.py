@@ -7,6 +7,7 @@ mp4 is `slice_bytes` from `slice_offset` in `<dataset>/slices/<slice>`, for ever
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -140,12 +141,18 @@ class Catalog:
 
     def verdicts(self) -> dict[str, int]:
         """Rows by verdict, in the order of the closed list; verdicts that nothing has are left out."""
-        return count_verdicts(self.rows(["verdict"]))
+        counts = Counter[str]()
+        for batch in self.dataset().to_batches(columns=["verdict"]):
+            counts.update(count_verdicts(pa.Table.from_batches([batch])))
+        return {verdict: counts[verdict] for verdict in VERDICTS if verdict in counts}
 
     def shards(self) -> list[str]:
         """Names of the shards that belong to this version, sorted."""
         kept = pc.equal(pc.field("verdict"), "kept")
-        return sorted(pc.unique(self.dataset().to_table(columns=["shard"], filter=kept)["shard"]).to_pylist())
+        names = set[str]()
+        for batch in self.dataset().to_batches(columns=["shard"], filter=kept):
+            names.update(batch.column("shard").unique().to_pylist())
+        return sorted(names)
 
 
 def sql_columns(expressions: Mapping[str, str]) -> str:
@@ -210,12 +217,11 @@ def commit(
             # A table of its own: a commit would move the version of the catalog that the caller has pinned.
             table = DeltaTable(catalog_path(dataset_root), version=catalog.version)
             _change(database, table, num_replaced, properties)
-    except (CommitFailedError, DeltaError) as error:
-        if catalog is None or "commit" not in str(error).lower():
-            raise
+    except CommitFailedError as error:
+        planned = "no version" if catalog is None else f"version {catalog.version}"
         raise CommitConflictError(
-            f"dataset {dataset_root}: version {catalog.version} was planned against and is not the newest any more; "
-            f"nothing was committed"
+            f"dataset {dataset_root}: {planned} was planned against, and the next one could not be committed: somebody "
+            f"else may have been faster; nothing was committed ({error})"
         ) from error
     return Catalog.open(dataset_root)
 

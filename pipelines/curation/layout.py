@@ -14,20 +14,22 @@ from pathlib import Path
 
 from pipelines.storage import joined
 
+CATALOG, SHARDS, SLICES = "catalog", "shards", "slices"
+
 
 def catalog_path(dataset_root: str | Path) -> str:
     """The Delta table."""
-    return joined(dataset_root, "catalog")
+    return joined(dataset_root, CATALOG)
 
 
 def shards_path(dataset_root: str | Path) -> str:
     """The folder of shards."""
-    return joined(dataset_root, "shards")
+    return joined(dataset_root, SHARDS)
 
 
 def slices_path(dataset_root: str | Path) -> str:
     """The folder of slices."""
-    return joined(dataset_root, "slices")
+    return joined(dataset_root, SLICES)
 
 
 def refreshes_path(dataset_root: str | Path) -> str:

@@ -88,13 +88,13 @@ def _record(where: str, folder: str, row: Mapping[str, Any] | BadRow) -> dict[st
     own = (*_OWN_COLUMNS, *(_ETAG_COLUMNS if row.get("etag") else ()))
     others = {name: value for name, value in row.items() if name not in own}
     return {
-        "row_id": hashlib.blake2b(json.dumps([uri, start_s, end_s]).encode(), digest_size=16).hexdigest(),
+        "row_id": hashlib.sha256(f"{uri}\n{_told(start_s)}\n{_told(end_s)}".encode()).hexdigest()[:32],
         "uri": uri,
         "etag": f"{row.get('size') or ''}-{row['etag']}" if row.get("etag") else None,
         "caption": _caption(where, row),
         "start_s": start_s,
         "end_s": end_s,
-        "manifest_json": json.dumps(others, sort_keys=True, ensure_ascii=False, default=str),
+        "manifest_json": json.dumps(others, sort_keys=True, ensure_ascii=False, default=str) if others else "{}",
     }
 
 
@@ -123,6 +123,10 @@ def _seconds(where: str, column: str, row: Mapping[str, Any]) -> float | None:
     if not (math.isfinite(seconds) and seconds >= 0):
         raise ManifestError(f"{where}: column {column}: seconds from 0 on expected, given {value!r}")
     return seconds
+
+
+def _told(seconds: float | None) -> str:
+    return "" if seconds is None else str(seconds)
 
 
 def _resolve(folder: str, video: str) -> str:

@@ -37,7 +37,7 @@ def test_a_commit_adds_and_replaces_rows_in_one_new_version(tmp_path: Path) -> N
 def test_of_two_commits_on_one_version_the_second_is_refused(tmp_path: Path) -> None:
     first = commit(tmp_path, None, table(a="kept", b="still"), 2)
     commit(tmp_path, first, table(c="kept"), 3)
-    for upserts, num_clips in ((table(d="kept"), 3), (table(a="still"), 2)):
+    for upserts, num_clips in ((table(d="kept"), 3), (table(a="still"), 2), (table(a="removed"), 1)):
         with pytest.raises(CommitConflictError, match="version 0 was planned against"):
             commit(tmp_path, Catalog.open(tmp_path, version=0), upserts, num_clips)
     assert Catalog.open(tmp_path).version == 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipelines.curation.catalog import Catalog, CatalogError
 from pipelines.curation.config import FilterConfig
 from pipelines.curation.summary import RefreshSummary
-from pipelines.curation.vacuum import vacuum
+from pipelines.curation.vacuum import VacuumError, vacuum
 from pipelines.storage import read_bytes
 
 Refresh = Callable[..., RefreshSummary]
@@ -204,6 +204,20 @@ def test_a_version_stays_readable_for_as_long_as_the_retention_after_it_was_repl
     )
     assert vacuum(str(dataset), timedelta(days=1), replaced + timedelta(days=1)).oldest_version == 1
     assert len(members(dataset, 1)) == 6
+
+
+def test_a_vacuum_of_a_data_set_that_is_not_whole_removes_nothing(
+    manifest: Path, tmp_path: Path, refresh_here: Refresh
+) -> None:
+    dataset = tmp_path / "data"
+    refresh_here(manifest, dataset)
+    refresh_here(manifest, dataset, shuffle_seed=1)
+    (shard,) = Catalog.open(dataset).shards()
+    (dataset / "shards" / shard).rename(tmp_path / "away.tar")
+    files = set(dataset.rglob("*"))
+    with pytest.raises(VacuumError, match=f"1 files that versions 1 to 1 name are not there, such as shards/{shard}"):
+        vacuum(str(dataset), timedelta(0), datetime(2031, 1, 1, tzinfo=UTC))
+    assert set(dataset.rglob("*")) == files
 
 
 def test_a_refresh_vacuums_when_it_is_asked_to(manifest: Path, tmp_path: Path, refresh_here: Refresh) -> None:
