@@ -10,7 +10,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from stunet.text import ClipText, OpenClipText, load_text_encoder
+from stunet.text import OpenClipText, TransformersText, load_text_encoder
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -35,7 +35,7 @@ class Backbone:
     unet: UNet2DConditionModel
     scheduler: DDPMScheduler
     vae: AutoencoderKL | None
-    text_encoder: OpenClipText | ClipText
+    text_encoder: OpenClipText | TransformersText
     name: str
     digest: str
 

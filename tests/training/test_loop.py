@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipelines.curation.catalog import Catalog
 from pipelines.training.averaged_adamw import MOMENTS, AveragedAdamW
 from pipelines.training.batches import Batch, BatchSource
-from pipelines.training.config import InflationSettings, ObjectiveSettings
+from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings
 from pipelines.training.engine import Engine, Outcome
 from pipelines.training.learner import Learner, Model, build_model
 from pipelines.training.loop import Plan, SkippedStepsError, StepReport, train
@@ -97,7 +97,7 @@ def plan(first: int, last: int) -> Plan:
 
 def run(model: Model, reader: ClipReader, state: TrainingState, at: Plan, listener: Listener) -> PlainEngine:
     engine = PlainEngine(model.stunet, temporal_parameters(model.stunet), state)
-    learner = Learner(model, ObjectiveSettings(), seed=5, device=CPU)
+    learner = Learner(model, ObjectiveSettings(), TaskSettings(), seed=5, device=CPU)
     share = Share(clips_per_step=4, clips_per_micro_batch=2, rank=0, workers=1)
     with BatchSource(reader, SampleOrder(len(reader), 5, 0), share, 2, 2, time.perf_counter) as source:
         train(engine, source, learner.sample_losses, at, listener)
@@ -140,7 +140,7 @@ def test_non_finite_gradients_are_counted_and_end_the_run_after_so_many_in_a_row
     model: Model, reader: ClipReader
 ) -> None:
     def infinite(engine: Engine, batch: Batch) -> Tensor:
-        learner = Learner(model, ObjectiveSettings(), seed=5, device=CPU)
+        learner = Learner(model, ObjectiveSettings(), TaskSettings(), seed=5, device=CPU)
         return learner.sample_losses(engine, batch) * (float("inf") if batch.samples.start >= 4 else 1.0)
 
     trainable, listener = temporal_parameters(model.stunet), Listener()
@@ -156,7 +156,7 @@ def test_non_finite_gradients_are_counted_and_end_the_run_after_so_many_in_a_row
 
 
 def test_the_loss_of_a_sample_does_not_depend_on_its_micro_batch(model: Model, reader: ClipReader) -> None:
-    learner = Learner(model, ObjectiveSettings(), seed=5, device=CPU)
+    learner = Learner(model, ObjectiveSettings(), TaskSettings(), seed=5, device=CPU)
     order = SampleOrder(len(reader), 5, 0)
 
     def losses(clips_per_micro_batch: int) -> Tensor:
