@@ -1,4 +1,4 @@
-"""Train the demo's text encoder: a real transformers T5 encoder, on captions alone, as Imagen's was trained on text alone.
+"""Train the demo's text encoder: a real transformers T5 encoder, on captions alone, as Imagen's was on text alone.
 
     python -m demo.train_text --out demo/weights/backbone
 

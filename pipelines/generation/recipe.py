@@ -162,7 +162,7 @@ def check_tasks(recipe: Recipe, requests: Sequence[Request]) -> None:
         where = f"request {request['prompt_id']}: {request['task']}"
         if TASKS[request["task"]].is_conditioned and not recipe.model.inflation.is_conditioned:
             raise RecipeError(
-                f"{where} expects a checkpoint that was trained with inflation.is_conditioned=true; the given one was not"
+                f"{where} expects a checkpoint that was trained with inflation.is_conditioned=true, the given was not"
             )
         if recipe.is_enlarged(request) and recipe.ssr is None:
             raise RecipeError(f"{where} expects an upscaler in `ssr.backbone`, none is given")

@@ -72,8 +72,8 @@ def read_requests(config: GenerateConfig) -> list[Request]:
     are not looked at. Files are looked for beside the requests' file, those of the configuration where the job runs.
 
     Raises:
-        RequestError: No such file, not CSV or JSONL, no row, no prompt, an id, seed, task or number that cannot be used,
-            or inputs that the task does not take or lacks.
+        RequestError: No such file, not CSV or JSONL, no row, no prompt, an id, seed, task or number that cannot be
+            used, or inputs that the task does not take or lacks.
     """
     default = {name: getattr(config, name) for name in ("task", *_INPUTS, "style", "alpha")}
     default = {name: value for name, value in default.items() if value is not None}

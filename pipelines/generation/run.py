@@ -43,7 +43,7 @@ def generate(
 
     Raises:
         RequestError: A request that cannot be used.
-        BackboneError, WeightsError, RecipeError, StyleError: A model, a geometry, a task or a style that cannot be used.
+        BackboneError, WeightsError, RecipeError, StyleError: A model, geometry, task or style that cannot be used.
     """
     requests = read_requests(config)
     recipe = make_recipe(config)
