@@ -82,7 +82,7 @@ class GenerateConfig(Config):
     video: str | None = Field(default=None, description="of inpainting, outpainting, stylisation, super_resolution")
     mask: str | None = Field(
         default=None,
-        description="what is to be made or moves: white in an image or a video, or a box x,y,w,h in the input's pixels; "
+        description="what is to be made or moves: white in an image or video, or a box x,y,w,h in the input's pixels; "
         "of outpainting: the box where the video lies on the canvas",
     )
     style: str | None = Field(default=None, description="folder or file of a fine-tuned U-Net, or of a LoRA; any task")

@@ -38,7 +38,8 @@ def test_a_row_names_its_task_and_files_beside_the_requests_and_the_configuratio
     for name in ("red.png", "clip.mp4", "lora.safetensors"):
         (tmp_path / name).write_bytes(b"-")
     text = "prompt,task,image,video,mask,style,alpha,strength\n"
-    text += 'a,image_to_video,red.png,,,,,\nb,inpainting,,clip.mp4,"1,2,3,4",,,\nc,stylisation,,clip.mp4,,lora.safetensors,,0.5\n'
+    text += 'a,image_to_video,red.png,,,,,\nb,inpainting,,clip.mp4,"1,2,3,4",,,\n'
+    text += "c,stylisation,,clip.mp4,,lora.safetensors,,0.5\n"
     image, fill, style = read_requests(config(written(tmp_path, "p.csv", text), "sampler.steps=2"))
     assert (image["task"], image["image"]) == ("image_to_video", str(tmp_path / "red.png"))
     assert (fill["video"], fill["mask"]) == (str(tmp_path / "clip.mp4"), "1,2,3,4")
