@@ -107,7 +107,9 @@ def main() -> None:
         for kind in PASSES:
             few, many = (cost[name, num_frames, kind] for num_frames in FRAMES)
             growth = [large / small for small, large in zip(few, many, strict=True)]
-            told = ", ".join(f"{what} {value:.2f}" for what, value in zip(("FLOPs", "time", "memory"), growth, strict=True))
+            told = ", ".join(
+                f"{what} {value:.2f}" for what, value in zip(("FLOPs", "time", "memory"), growth, strict=True)
+            )
             print(f"{name}, {kind}: 80 frames / 16 frames: {told}")
             figures.append({"system": name, "pass": kind, "growth": growth})
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

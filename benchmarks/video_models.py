@@ -61,7 +61,7 @@ def frame_by_frame() -> Predict:
 
 
 def motion_model() -> Predict:
-    """diffusers' UNetMotionModel (AnimateDiff): temporal attention at every level, no temporal resampling."""
+    """UNetMotionModel of diffusers (AnimateDiff): temporal attention at every level, no temporal resampling."""
     adapter = MotionAdapter(
         block_out_channels=_CHANNELS,
         motion_layers_per_block=2,
@@ -71,7 +71,7 @@ def motion_model() -> Predict:
     )
     model = UNetMotionModel.from_unet2d(image_unet(), adapter)
     model.freeze_unet2d_params()
-    return lambda video: model(video, 500, text()).sample
+    return lambda video: model(video, 500, text().expand(video.shape[2], -1, -1)).sample
 
 
 class _WithText(nn.Module):
@@ -97,7 +97,17 @@ def lumiere_pytorch() -> Predict:
     names = [name for name, _ in image.named_modules()]
     resnets = [name for name in names if ".resnets." in name and name.rpartition(".")[2].isdigit()]
     coarsest = ("unet.down_blocks.3.", "unet.mid_block.", "unet.up_blocks.0.")
-    wrapper: Any = Lumiere(
+    # Its own hooks fail where diffusers calls a module by keywords alone: ours take their place.
+    wrapper: Any = _built(Lumiere, image, resnets, coarsest, names)
+    for module in wrapper.modules():
+        if module is not wrapper:
+            module.register_forward_pre_hook(_per_frame, with_kwargs=True)
+    return lambda video: wrapper(video, time=torch.ones(1) * 500)
+
+
+def _built(kind: Any, image: nn.Module, resnets: list[str], coarsest: tuple[str, ...], names: list[str]) -> Any:
+    """The wrapper without its hooks that repeat conditions."""
+    wrapper = kind(
         image,
         image_size=SIDE,
         unet_time_kwarg="time",
@@ -106,7 +116,29 @@ def lumiere_pytorch() -> Predict:
         downsample_module_names=[name for name in names if name.endswith("downsamplers.0")],
         upsample_module_names=[name for name in names if name.endswith("upsamplers.0")],
     )
-    return lambda video: wrapper(video, time=torch.ones(1) * 500)
+    for module in wrapper.modules():
+        module._forward_pre_hooks.clear()
+        module._forward_pre_hooks_with_kwargs.clear()
+    return wrapper
+
+
+def _per_frame(
+    module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Conditions of one video, as many times as the frames that go in beside them."""
+    values = [*given, *named.values()]
+    if len(values) < 2 or not isinstance(values[0], Tensor):
+        return given, named
+    num_frames = len(values[0])
+
+    def repeated(value: Any) -> Any:
+        is_condition = isinstance(value, Tensor) and value.ndim >= 2 and len(value) != num_frames
+        return value[:1].expand(num_frames, *value.shape[1:]) if is_condition else value
+
+    first = given[:1]
+    return first + tuple(repeated(value) for value in given[1:]), {
+        key: value if value is values[0] else repeated(value) for key, value in named.items()
+    }
 
 
 SYSTEMS: dict[str, Callable[[], Predict]] = {

@@ -71,7 +71,9 @@ class GenerateConfig(Config):
     checkpoint: str | None = Field(
         default=None, description="folder of trained temporal weights, or of the run; null: the un-trained inflation"
     )
-    backbone: str = Field(default="demo/weights/backbone", description="diffusers folder of the image model")
+    backbone: str = Field(
+        default="demo/weights/backbone", description="diffusers folder or hub name of the image model"
+    )
     requests: str | None = Field(
         default=None,
         description="CSV or JSONL with `prompt` and, if you like, prompt_id, seed, and what follows but `prompt`",

@@ -11,7 +11,7 @@ from pipelines.generation.config import GenerateConfig
 from pipelines.generation.inputs import Geometry
 from pipelines.generation.requests import TASKS, Request
 from pipelines.storage import sha256_file
-from stunet.backbone import weights_digest
+from stunet.backbone import find_backbone, weights_digest
 from stunet.inflate import InflationConfig
 from stunet.lora import find_style
 from stunet.super_resolution import SsrConfig
@@ -130,7 +130,7 @@ def make_recipe(config: GenerateConfig) -> Recipe:
         RecipeError: An odd `size_px`.
     """
     model, metadata, origin = _model(config.backbone, config.checkpoint)
-    num_frames, fps, size_px = _geometry(config, metadata)
+    num_frames, fps, size_px = _geometry(config, metadata, Path(model.backbone))
     ssr = None
     if config.ssr.backbone is not None:
         ssr, origin["ssr"] = _enlargement(config, config.ssr.backbone)
@@ -182,7 +182,8 @@ def find_weights(checkpoint: str) -> Path:
 
 def _model(path: str, checkpoint: str | None) -> tuple[ModelFiles, Metadata | None, dict[str, Any]]:
     """A backbone with its weights, and what the record tells of both."""
-    place, found = str(Path(path).resolve()), weights_digest(path)
+    place = str(find_backbone(path))
+    found = weights_digest(place)
     backbone = {"name": Path(place).name, "digest": found}
     origin: dict[str, Any] = {"backbone": backbone, "checkpoint": None}
     if checkpoint is None:
@@ -197,7 +198,7 @@ def _model(path: str, checkpoint: str | None) -> tuple[ModelFiles, Metadata | No
 def _enlargement(config: GenerateConfig, backbone: str) -> tuple[Enlargement, dict[str, Any]]:
     settings = config.ssr
     model, _, origin = _model(backbone, settings.checkpoint)
-    size_px = settings.size_px or _image_size_px(Path(backbone))
+    size_px = settings.size_px or _image_size_px(Path(model.backbone))
     if size_px % 2:
         raise RecipeError(f"ssr.size_px: an even number is expected, given {size_px}")
     sampler = {"steps": settings.steps, "guidance_scale": settings.guidance_scale}
@@ -205,9 +206,9 @@ def _enlargement(config: GenerateConfig, backbone: str) -> tuple[Enlargement, di
     return Enlargement(model, size_px, windows, sampler), origin
 
 
-def _geometry(config: GenerateConfig, metadata: Metadata | None) -> tuple[int, float, int]:
+def _geometry(config: GenerateConfig, metadata: Metadata | None, backbone: Path) -> tuple[int, float, int]:
     trained = metadata.extra if metadata else {}
-    size_px = config.size_px or trained.get("size_px") or _image_size_px(Path(config.backbone))
+    size_px = config.size_px or trained.get("size_px") or _image_size_px(backbone)
     if size_px % 2:
         raise RecipeError(f"size_px: an even number is expected (H.264 halves the colour planes), given {size_px}")
     num_frames = config.frames or trained.get("num_frames") or _FRAMES

@@ -106,7 +106,9 @@ class TrainConfig(Config):
     dataset_version: int | None = Field(
         default=None, ge=0, description="version of its catalog; null: newest, then pinned"
     )
-    backbone: str = Field(default="demo/weights/backbone", description="diffusers folder of the image model")
+    backbone: str = Field(
+        default="demo/weights/backbone", description="diffusers folder or hub name of the image model"
+    )
     inflation: InflationSettings = InflationSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     tasks: TaskSettings = TaskSettings()
