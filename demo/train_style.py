@@ -10,7 +10,7 @@ Shape letters: B batch, C channels, T frames (here one), H height, W width.
 
 import argparse
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,18 @@ class Adapted(nn.Module):
         super().__init__()
         self.layer = layer
         if isinstance(layer, nn.Conv2d):
-            shape: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "bias": False}
-            self.down: nn.Module = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, **shape)  # type: ignore[arg-type]
+            shape: dict[str, Any] = {
+                "kernel_size": layer.kernel_size,
+                "stride": layer.stride,
+                "padding": layer.padding,
+                "bias": False,
+            }
+            self.down: nn.Module = nn.Conv2d(layer.in_channels, rank, **shape)
             self.up: nn.Module = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
         else:
             self.down = nn.Linear(layer.in_features, rank, bias=False)
             self.up = nn.Linear(rank, layer.out_features, bias=False)
-        nn.init.zeros_(self.up.weight)  # pyright: ignore[reportArgumentType]
+        nn.init.zeros_(next(self.up.parameters()))
 
     def forward(self, features: Tensor) -> Tensor:
         """As the layer's."""
@@ -66,8 +71,6 @@ class Adapted(nn.Module):
 
 def at_night(scene: Scene) -> Scene:
     """The scene in the look of the style."""
-    from dataclasses import replace
-
     red, green, blue = ((level + 255) // 2 for level in scene.color_rgb)
     return replace(scene, background_rgb=NIGHT, color_rgb=(red, green, blue))
 
@@ -128,11 +131,11 @@ def _adapt(unet: Any, rank: int) -> dict[str, Adapted]:
 def _save(adapted: dict[str, Adapted], out: Path) -> None:
     from safetensors.torch import save
 
-    tensors = {f"unet.{name}.lora_A.weight": one.down.weight for name, one in adapted.items()}
-    tensors |= {f"unet.{name}.lora_B.weight": one.up.weight for name, one in adapted.items()}
-    write_whole(
-        out, save({name: value.detach().half().contiguous() for name, value in tensors.items()}, {"format": "pt"})
-    )  # type: ignore[union-attr]
+    tensors: dict[str, Tensor] = {}
+    for name, one in adapted.items():
+        for part, layer in (("lora_A", one.down), ("lora_B", one.up)):
+            tensors[f"unet.{name}.{part}.weight"] = layer.state_dict()["weight"].half().contiguous()
+    write_whole(out, save(tensors, {"format": "pt"}))
 
 
 def main() -> None:
