@@ -36,7 +36,7 @@ NIGHT = (24, 28, 64)
 class Recipe:
     """All that decides the weights."""
 
-    steps: int = 300
+    steps: int = 200
     frames_per_step: int = 32
     rank: int = 8
     lr: float = 3e-3

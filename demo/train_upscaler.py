@@ -54,7 +54,7 @@ UNET: dict[str, Any] = {
 class Recipe:
     """All that decides the weights."""
 
-    steps: int = 400
+    steps: int = 200
     frames_per_step: int = 12
     lr: float = 2e-3
     ema_decay: float = 0.99
