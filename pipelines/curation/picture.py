@@ -7,6 +7,7 @@ Shape letters: H height, W width, P the rows that the planes Y, U and V fill one
 
 from fractions import Fraction
 from functools import lru_cache
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,10 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from pipelines.curation.records import NO_BARS, Bars
 from pipelines.video_file import planes_of
+
+_BLENDED_LINES = 1
 
 _MATRICES = frozenset((1, 4, 5, 6, 7, 9))
 """BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020: what scaling leaves as it is. Anything else becomes BT.601."""
@@ -40,14 +44,20 @@ class Pictures(NamedTuple):
 
 
 class Squarer:
-    """Makes squares; one for all frames of a clip, since setting a scaler up costs more than scaling."""
+    """Makes squares; one for all frames of a clip, since setting a scaler up costs more than scaling.
 
-    def __init__(self, size_px: int) -> None:
+    With bars it makes the largest square between them: `bars` are those of the square that is made without.
+    """
+
+    def __init__(self, size_px: int, bars: Bars = NO_BARS) -> None:
         self._size_px, self._scaler = size_px, VideoReformatter()
+        self._short_px = zoomed_px(size_px, bars)
+        zoom = self._short_px / size_px
+        self._shift_px = (round((bars.left - bars.right) / 2 * zoom), round((bars.top - bars.bottom) / 2 * zoom))
 
     def __call__(self, frame: VideoFrame, pixel_aspect: Fraction) -> Square:
         """The square of a frame; `pixel_aspect` is a pixel's width over its height."""
-        width, height = scaled_size(frame.width, frame.height, pixel_aspect, self._size_px)
+        width, height = scaled_size(frame.width, frame.height, pixel_aspect, self._short_px)
         scaled = self._scaler.reformat(
             frame,
             width=width,
@@ -57,7 +67,15 @@ class Squarer:
             dst_color_range=ColorRange.MPEG,
             threads=1,
         )
-        return crop(scaled, self._size_px, round(frame.rotation / 90) % 4)
+        return crop(scaled, self._size_px, round(frame.rotation / 90) % 4, self._shift_px)
+
+
+def zoomed_px(size_px: int, bars: Bars) -> int:
+    """Short side of the scaled picture in which the space between the bars is `size_px`."""
+    sides = size_px - bars.top - bars.bottom, size_px - bars.left - bars.right
+    # Scaling blends bar and picture in the lines at the edge.
+    inside = min(side - 2 * _BLENDED_LINES for side in sides if side < size_px) if any(bars) else size_px
+    return ceil(size_px * size_px / max(inside, 1))
 
 
 @lru_cache(maxsize=16)
@@ -68,8 +86,8 @@ def scaled_size(width: int, height: int, pixel_aspect: Fraction, size_px: int) -
     return max(size_px, round(stretched * scale)), max(size_px, round(height * scale))
 
 
-def crop(frame: VideoFrame, size_px: int, turns: int = 0) -> Square:
-    """The middle of a yuv420p frame after `turns` quarter turns against the clock.
+def crop(frame: VideoFrame, size_px: int, turns: int = 0, shift_px: tuple[int, int] = (0, 0)) -> Square:
+    """The middle of a yuv420p frame after `turns` quarter turns against the clock, or what lies right of and below it.
 
     It starts at an even column and row, so that it takes whole pixels of U and V.
     """
@@ -77,12 +95,20 @@ def crop(frame: VideoFrame, size_px: int, turns: int = 0) -> Square:
     if turns:
         planes_HW = [np.rot90(plane_HW, turns) for plane_HW in planes_HW]
     height, width = planes_HW[0].shape
-    left, top = (width - size_px) // 4 * 2, (height - size_px) // 4 * 2
+    left, top = (
+        _even((side - size_px) // 2 + shift, side - size_px)
+        for side, shift in zip((width, height), shift_px, strict=True)
+    )
     square_PW = np.empty((size_px * 3 // 2, size_px), np.uint8)
     for to_HW, plane_HW, part in zip(planes_of(square_PW), planes_HW, (1, 2, 2), strict=True):
         row, column, side = top // part, left // part, size_px // part
         to_HW[:] = plane_HW[row : row + side, column : column + side]
     return Square(square_PW, left, top)
+
+
+def _even(place: int, last: int) -> int:
+    """The even place at or before this one, from 0 to `last`."""
+    return min(max(place, 0), last) // 2 * 2
 
 
 def _plane(plane: VideoPlane) -> NDArray[np.uint8]:

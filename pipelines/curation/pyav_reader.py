@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 from pipelines.curation.config import Recipe
 from pipelines.curation.container import ClipRejectedError, Track, check_size, reject
 from pipelines.curation.picture import Pictures, Square, Squarer, matrix_of
+from pipelines.curation.records import NO_BARS, Bars
 
 _SKIPPING_DECODERS = frozenset(("h264", "hevc", "vp9", "mpeg4"))
 """Look at `skip_frame` packet by packet; dav1d reads it once, when it is opened, and would then drop wanted frames."""
@@ -18,7 +19,7 @@ _SKIPPING_DECODERS = frozenset(("h264", "hevc", "vp9", "mpeg4"))
 _PREDICTED = frozenset((PictureType.P, PictureType.B))
 
 
-def read_frames(track: Track, wanted: Sequence[int], recipe: Recipe) -> Pictures:
+def read_frames(track: Track, wanted: Sequence[int], recipe: Recipe, bars: Bars = NO_BARS) -> Pictures:
     """A `FrameReader`.
 
     It starts at the last key frame before the first wanted frame and ends with the packet of the last one. A packet
@@ -33,14 +34,20 @@ def read_frames(track: Track, wanted: Sequence[int], recipe: Recipe) -> Pictures
     start = _start(track.packets, wanted[0])
     if start:
         try:
-            return _read(track, track.packets[start:], wanted, recipe)
+            return _read(track, track.packets[start:], wanted, Squarer(recipe.size_px, bars), recipe)
         except ClipRejectedError:
             track.stream.codec_context.flush_buffers()
-    return _read(track, track.packets, wanted, recipe)
+    return _read(track, track.packets, wanted, Squarer(recipe.size_px, bars), recipe)
 
 
-def _read(track: Track, packets: "Sequence[Packet[VideoStream]]", wanted: Sequence[int], recipe: Recipe) -> Pictures:
-    squarer, squares = Squarer(recipe.size_px), dict[int, Square]()
+def _read(
+    track: Track,
+    packets: "Sequence[Packet[VideoStream]]",
+    wanted: Sequence[int],
+    squarer: Squarer,
+    recipe: Recipe,
+) -> Pictures:
+    squares = dict[int, Square]()
     is_wanted, pixel_aspect, colorspace = frozenset(wanted), Fraction(1), 0
     try:
         for frame in decoded(track, packets, is_wanted):
