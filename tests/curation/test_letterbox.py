@@ -45,7 +45,7 @@ def _frames(clip: PreparedClip | Rejection) -> NDArray[np.int16]:
 
 @pytest.mark.parametrize(
     ("vertical", "horizontal", "below"),
-    [(16, 0, 0), (0, 48, 0), (12, 60, 0), (16, 0, 8)],
+    [(16, 0, 0), (0, 48, 0), (12, 60, 0), (16, 0, 24)],
     ids=["letterbox", "pillarbox", "windowbox", "uneven"],
 )
 def test_the_square_between_bars_is_that_of_the_picture_without_them(
