@@ -178,6 +178,23 @@ def open_if_there(dataset_root: str | Path) -> Catalog | None:
     return catalog
 
 
+def register_rows(database: duckdb.DuckDBPyConnection, catalog: Catalog | None) -> None:
+    """Let `catalog_rows` name the rows of a version, none where there is no version, to be read as a stream.
+
+    DuckDB reads local files itself, three times as fast as through Arrow.
+    """
+    database.execute("drop view if exists catalog_rows")
+    if catalog is None:
+        database.register("catalog_rows", SCHEMA.empty_table())
+        return
+    files = [path.removeprefix("file://") for path in catalog.table.file_uris()]
+    if files and all(Path(path).is_file() for path in files):
+        names = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+        database.execute(f"create view catalog_rows as select * from read_parquet([{names}])")
+    else:
+        database.register("catalog_rows", catalog.dataset())
+
+
 def count_verdicts(rows: pa.Table) -> dict[str, int]:
     """Rows by verdict, in the order of the closed list."""
     counted: Mapping[Any, int] = {
@@ -278,7 +295,7 @@ def _check_sum(database: duckdb.DuckDBPyConnection, catalog: Catalog | None, num
     if unknown:
         raise VerdictSumError(f"verdicts outside the closed list: {unknown}")
     if catalog is not None:
-        database.register("catalog_rows", catalog.dataset())
+        register_rows(database, catalog)
         replaced = _counted(database, "catalog_rows semi join upserts using (row_id)")
         for verdict, count in _counted(database, "catalog_rows").items():
             counts[verdict] = counts.get(verdict, 0) + count - replaced.get(verdict, 0)

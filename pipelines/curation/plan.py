@@ -22,7 +22,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from pipelines.curation.catalog import SCHEMA, Catalog
+from pipelines.curation.catalog import Catalog, register_rows
 from pipelines.curation.config import RefreshConfig
 from pipelines.curation.manifest import MANIFEST_SCHEMA, RejectedRow, read_manifest
 from pipelines.curation.source import etag
@@ -47,13 +47,19 @@ from (select position, row_number() over (partition by row_id order by position)
       from manifest semi join repeated using (row_id)) copies
 where manifest.position = copies.position and copies.occurrence > 1;
 """
-_FATES = """
+_KNOWN = """
 create table known as
 select row_id, mark, verdict, attempts, is_transient, scoring_hash, config_hash
 from catalog_rows semi join manifest using (row_id);
+"""
+# Columns that are read of every row of the catalog are few and narrow; the others only of rows that matter.
+_LISTED = """
 create table listed as
-select row_id from catalog_rows where getvariable('has_takedown') and (uri in (from takedown) or key in (from takedown))
+select row_id from catalog_rows where uri in (from takedown) or key in (from takedown)
 union select row_id from manifest where uri in (from takedown);
+"""
+_NONE_LISTED = "create table listed (row_id varchar)"
+_FATES = """
 create table fates as
 select manifest.row_id, manifest.position,
     case when listed.row_id is not null then if(known.verdict = 'removed', 'stays_removed', 'taken_down')
@@ -72,25 +78,26 @@ from manifest, (select row_id, etag, caption, slice from catalog_rows
                 semi join (select row_id from fates where fate = 'differs') using (row_id)) details
 where fates.fate = 'differs' and fates.row_id = manifest.row_id and fates.row_id = details.row_id;
 """
-_GONE = """
-create table gone as
-select row_id from catalog_rows anti join manifest using (row_id) where verdict <> 'removed' and getvariable('removes');
-"""
+_GONE = (
+    "create table gone as select row_id from catalog_rows anti join manifest using (row_id) where verdict <> 'removed'"
+)
+_NONE_GONE = "create table gone (row_id varchar)"
 # Rows that the manifest does not name and that stay: what is due for them is due as if it named them still.
 _OUTSIDE = """
 create table outside as
-select position, row_id, uri, etag, caption, start_s, end_s, manifest_json, mark,
-    case when listed.row_id is not null then 'taken_down'
+select row_id,
+    case when row_id in (from listed) then 'taken_down'
          when scoring_hash <> getvariable('scoring_hash') then 'changed'
          when is_transient and attempts < getvariable('max_attempts') then 'retried'
          else 'rejudged' end as fate
-from (select null::bigint as position, * from catalog_rows where verdict <> 'removed') old
-left join listed using (row_id)
-where row_id not in (select row_id from manifest)
-    and (config_hash <> getvariable('config_hash') or listed.row_id is not null
-         or (is_transient and attempts < getvariable('max_attempts')));
-insert into manifest select * exclude (fate) from outside;
-insert into fates select row_id, position, fate from outside;
+from catalog_rows anti join manifest using (row_id)
+where verdict <> 'removed' and (config_hash <> getvariable('config_hash')
+    or (is_transient and attempts < getvariable('max_attempts')) or row_id in (from listed));
+"""
+_TAKE_IN = """
+insert into fates select row_id, null, fate from outside;
+insert into manifest select null, row_id, uri, etag, caption, start_s, end_s, manifest_json, mark
+from catalog_rows semi join outside using (row_id);
 insert into known select row_id, mark, verdict, attempts, is_transient, scoring_hash, config_hash
 from catalog_rows semi join outside using (row_id);
 """
@@ -177,17 +184,15 @@ def make_plan(
     database.execute(_TABLES)
     _load(database, read_manifest(config.manifest, rejected), read_takedown(config.takedown))
     num_clips = _count(database, "manifest")
-    database.register("catalog_rows", SCHEMA.empty_table() if catalog is None else catalog.dataset())
+    register_rows(database, catalog)
     _ask(database, config)
+    database.execute(_KNOWN)
+    database.execute(_LISTED if _count(database, "takedown") else _NONE_LISTED)
     database.execute(_FATES)
     if _count(database, "fates where fate = 'differs'"):
         database.execute(_LOOK_CLOSER)
-    database.execute(_GONE)
-    num_outside = 0
-    if config.missing_rows == "keep":
-        database.execute(_OUTSIDE)
-        num_outside = _count(database, "catalog_rows anti join fates using (row_id) where verdict <> 'removed'")
-        num_outside += _count(database, "outside where fate <> 'taken_down'")
+    database.execute(_GONE if config.missing_rows == "remove" else _NONE_GONE)
+    num_outside = _take_in_outside(database) if config.missing_rows == "keep" else 0
     database.execute(_TOUCHED_BEFORE)
     if _count(database, "touched_before") and (num_outside or _count(database, "fates where fate = 'unchanged'")):
         database.execute(_FREED)
@@ -219,6 +224,16 @@ def work_name(database: duckdb.DuckDBPyConnection, catalog: Catalog | None, conf
     return f"{digest:016x}"
 
 
+def _take_in_outside(database: duckdb.DuckDBPyConnection) -> int:
+    """Add what is due of rows that the manifest does not name; how many of those stay in the data set."""
+    num_live = _count(database, "catalog_rows where verdict <> 'removed'")
+    num_named = _count(database, "known where verdict <> 'removed'")
+    database.execute(_OUTSIDE)
+    if _count(database, "outside"):
+        database.execute(_TAKE_IN)
+    return num_live - num_named - _count(database, "outside where fate = 'taken_down'")
+
+
 def _ask(database: duckdb.DuckDBPyConnection, config: RefreshConfig) -> None:
     """Tell the database what the queries above call by `getvariable`."""
     asked: dict[str, object] = {
@@ -226,8 +241,6 @@ def _ask(database: duckdb.DuckDBPyConnection, config: RefreshConfig) -> None:
         "config_hash": config.config_hash,
         "max_attempts": config.max_attempts,
         "is_aligned": config.align.model is not None,
-        "removes": config.missing_rows == "remove",
-        "has_takedown": _count(database, "takedown") > 0,
     }
     for name, value in asked.items():
         database.execute(f"set variable {name} = $value", {"value": value})
