@@ -5,7 +5,8 @@ Shape letters: T frames in time, H height, W width, C channels (RGB).
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -75,7 +76,7 @@ def encode(frames_THWC: Iterable[NDArray[np.uint8]], encoding: Encoding) -> byte
     settings = {"fflags": "+bitexact"} | ({"movflags": flags} if flags else {})
     with tempfile.TemporaryDirectory(prefix="encode-") as folder:
         path = Path(folder) / f"clip.{encoding.suffix}"
-        with av.open(str(path), "w", options=settings) as container:
+        with _same_scheduling(), av.open(str(path), "w", options=settings) as container:
             stream: Any = container.add_stream(
                 codec, rate=encoding.timing.fps, options={"flags": "+bitexact"} | options
             )
@@ -88,6 +89,21 @@ def encode(frames_THWC: Iterable[NDArray[np.uint8]], encoding: Encoding) -> byte
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         return path.read_bytes()
+
+
+@contextmanager
+def _same_scheduling() -> Generator[None]:
+    """Keep this thread an ordinary one.
+
+    SVT-AV1, run by root, makes the thread that calls it a real-time one (SCHED_FIFO, highest priority) and leaves it
+    so: with two such processes nothing else on a machine of two cores runs any more.
+    """
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != before[0]:
+            os.sched_setscheduler(0, *before)
 
 
 def encode_audio(seconds: float) -> bytes:

@@ -1,4 +1,4 @@
-"""Make videos from a checkpoint, for a file of prompts or for one prompt.
+"""Make videos from a checkpoint, for a file of requests or for one.
 
 A video that is there already, made by the same request and model, is not made again. Beside each PROMPT_ID.mp4 stands a
 PROMPT_ID.json with all that made it.
@@ -7,6 +7,12 @@ PROMPT_ID.json with all that made it.
         requests=out/demo/clips/prompts.csv out=out/videos
 
     python jobs/generate.py --config jobs/configs/generate.yaml prompt="a red circle moves left" out=out/videos
+
+    python jobs/generate.py --config jobs/configs/generate.yaml task=image_to_video image=red.png \
+        prompt="a red circle moves left" out=out/videos
+
+Tasks: text_to_video, image_to_video, inpainting, object_replacement, outpainting, cinemagraph, stylisation,
+super_resolution; any of them with a style. docs/generation.md shows each.
 """
 
 import os
@@ -21,15 +27,17 @@ from pipelines.generation.config import GenerateConfig
 
 def main(config: GenerateConfig) -> None:
     """Generate, and print what came of it."""
+    from pipelines.generation.inputs import InputError
     from pipelines.generation.recipe import RecipeError
     from pipelines.generation.requests import RequestError
     from pipelines.generation.run import generate
     from stunet.backbone import BackboneError
+    from stunet.style import StyleError
     from stunet.weights import WeightsError
 
     try:
         done = generate(config, partial(ray_cluster, config.ray, os.environ), time.perf_counter)
-    except (RequestError, RecipeError, BackboneError, WeightsError) as error:
+    except (RequestError, InputError, RecipeError, BackboneError, WeightsError, StyleError) as error:
         sys.exit(str(error))
     before = f", {done.finished_before} were there already" if done.finished_before else ""
     sys.stdout.write(f"made {done.made} videos{before}: {done.out}\n")

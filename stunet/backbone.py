@@ -1,7 +1,9 @@
-"""A pre-trained text-to-image model from a local diffusers folder: U-Net, noise schedule, VAE and text encoder."""
+"""A pre-trained text-to-image model from a diffusers folder or a hub name: U-Net, noise schedule, VAE, text encoder."""
 
 import hashlib
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from stunet.text import ClipText, OpenClipText, load_text_encoder
+from stunet.text import OpenClipText, TransformersText, load_text_encoder
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_NEEDED = ("*.json", "*.txt", "*.model", "unet/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors")
 
 
 class BackboneError(ValueError):
@@ -35,34 +39,60 @@ class Backbone:
     unet: UNet2DConditionModel
     scheduler: DDPMScheduler
     vae: AutoencoderKL | None
-    text_encoder: OpenClipText | ClipText
+    text_encoder: OpenClipText | TransformersText
     name: str
     digest: str
 
 
 def load_backbone(path: str | Path) -> Backbone:
-    """Load a local diffusers folder; weights are safetensors only.
+    """Load a diffusers folder; weights are safetensors only.
 
     Args:
-        path: A folder with `unet/`, `scheduler/`, `text_encoder/` and, for latent space, `vae/`.
+        path: A folder with `unet/`, `scheduler/`, `text_encoder/` and, for latent space, `vae/`; or a hub name.
 
     Raises:
         BackboneError: A file that is needed is missing, or the schedule is not one of diffusion.
         TextError: The text encoder cannot be loaded.
     """
-    folder = Path(path).resolve()
+    folder = find_backbone(path)
     for file in ("unet/config.json", "scheduler/scheduler_config.json"):
         if not (folder / file).is_file():
             raise BackboneError(f"{path}: a diffusers folder is expected, {file} is missing")
     if (folder / "text_encoder_2").is_dir():
         raise BackboneError(f"{path}: text_encoder_2: backbones with two text encoders are not supported yet")
-    digest = weights_digest(path)
+    digest = weights_digest(folder)
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True, low_cpu_mem_usage=False)
     vae = None
     if (folder / "vae").is_dir():
         vae = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, low_cpu_mem_usage=False)
         vae.requires_grad_(False).eval()
     return Backbone(unet.eval(), _schedule(folder), vae, load_text_encoder(folder), folder.name, digest)
+
+
+def find_backbone(path: str | Path, fetch: Callable[[str], str] | None = None) -> Path:
+    """The folder of a backbone: the given one, or, where there is none, a copy of the repository of that name.
+
+    Args:
+        path: A folder, or a hub name such as `organisation/model`.
+        fetch: From a hub name to a local folder; None for the hub's own cache.
+
+    Raises:
+        BackboneError: Neither a folder nor the name of a repository that can be had.
+    """
+    if Path(path).is_dir():
+        return Path(path).resolve()
+    if not _HUB_NAME.fullmatch(str(path)):
+        raise BackboneError(f"{path}: a diffusers folder or a hub name is expected, there is no such folder")
+    try:
+        return Path((fetch or _from_hub)(str(path))).resolve()
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{path}: no such folder, and the hub has it not for us: {error}") from error
+
+
+def _from_hub(name: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(name, allow_patterns=list(_NEEDED))
 
 
 def _schedule(folder: Path) -> Any:

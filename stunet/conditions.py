@@ -3,6 +3,7 @@
 M is 1 where the content is known. Shape letters: B batch, C channels, T frames, H height, W width.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -60,6 +61,19 @@ def cinemagraph(image_BCHW: Tensor, moving_B1HW: Tensor, num_frames: int) -> Kno
     mask = (1 - moving_B1HW)[:, :, None].repeat(1, 1, num_frames, 1, 1)
     mask[:, :, 0] = 1
     return Known(video, mask)
+
+
+def known_psnr(video_BCTHW: Tensor, known: Known) -> list[float | None]:
+    """Peak signal-to-noise ratio in dB of each video where it is known, pixels in [-1, 1]; None: nothing is known."""
+    error_B = ((video_BCTHW - known.video_BCTHW).square() * known.mask_B1THW).flatten(1).sum(1).double()
+    count_B = known.mask_B1THW.flatten(1).sum(1).double() * video_BCTHW.shape[1]
+    ratios = zip(error_B.tolist(), count_B.tolist(), strict=True)
+    return [10 * math.log10(4 / max(error / count, 1e-12)) if count else None for error, count in ratios]
+
+
+def pasted(video_BCTHW: Tensor, known: Known) -> Tensor:
+    """The video with what is known put in its place: a mask between 0 and 1 mixes."""
+    return torch.lerp(video_BCTHW, known.video_BCTHW.to(video_BCTHW), known.mask_B1THW.to(video_BCTHW))
 
 
 def joined(noisy_BCTHW: Tensor, known: Known) -> Tensor:

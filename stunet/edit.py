@@ -3,23 +3,24 @@
 Shape letters: B batch, C channels, T frames, H height, W width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stunet.sampler import Denoiser, Prompts, denoise, initial_noise
+from stunet.sampler import Denoiser, Prompts, check_seeds, denoise, initial_noise
 
 
 @torch.no_grad()
-def sdedit(
+def sdedit(  # noqa: PLR0913, PLR0917  # as `sampler.sample`, with a video and a strength
     denoiser: Denoiser,
     prompts: Prompts,
     scheduler: Any,
     video_BCTHW: Tensor,
     strength: float,
     seeds: Sequence[int],
+    on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Noise a video to an intermediate step and denoise it from there.
 
@@ -30,14 +31,14 @@ def sdedit(
         video_BCTHW: The clips, in the space of the U-Net.
         strength: Share of the steps that are made: 0 returns the input, 1 starts where generation starts.
         seeds: One a video.
+        on_step: Called after each step with the number of steps done.
 
     Raises:
         ValueError: `strength` outside [0, 1], or another number of seeds than of videos.
     """
     if not 0.0 <= strength <= 1.0:
         raise ValueError(f"strength: 0 to 1 expected, given {strength}")
-    if len(seeds) != len(video_BCTHW):
-        raise ValueError(f"seeds: one a video expected, given {len(seeds)} for {len(video_BCTHW)} videos")
+    check_seeds(seeds, len(video_BCTHW))
     num_steps = len(scheduler.timesteps)
     first = num_steps - round(strength * num_steps)
     if first == num_steps:
@@ -46,4 +47,4 @@ def sdedit(
     noise_BCTHW = initial_noise(seeds, (channels, num_frames, height, width)).to(video_BCTHW)
     timestep_B = scheduler.timesteps[first].expand(len(video_BCTHW))
     noisy_BCTHW = scheduler.add_noise(video_BCTHW, noise_BCTHW, timestep_B)
-    return denoise(denoiser, prompts, scheduler, noisy_BCTHW, first_step=first)
+    return denoise(denoiser, prompts, scheduler, noisy_BCTHW, seeds, on_step, first_step=first)

@@ -51,17 +51,21 @@ class InflationConfig:
             40, 20, 10). A U-Net with fewer resizers has a smaller N.
         attention_layers: Stacked self-attentions after each image layer of the coarsest level.
         attention_head_width: Channels of a temporal attention head at most.
+        attention_expansion: Hidden channels of the linear layers behind each attention, in channels; 0: none.
         conv_frames: Width of every temporal convolution in frames, odd.
         conv_pixels: Width of the Conv2D that comes before it, odd; 0 leaves it out.
         seed: Of the random weights under the zero projections.
+        is_conditioned: The first convolution also takes C and M of <J, C, M> (section 4), with weights of zero.
     """
 
     temporal_factor: int = 8
     attention_layers: int = 2
     attention_head_width: int = 64
+    attention_expansion: int = 2
     conv_frames: int = 3
     conv_pixels: int = 3
     seed: int = 0
+    is_conditioned: bool = False
 
     def __post_init__(self) -> None:
         if self.temporal_factor < 1 or self.temporal_factor & (self.temporal_factor - 1):
@@ -97,6 +101,30 @@ class Inflated(nn.Module):
         return video_BCTHW if self.temporal is None else self.temporal(video_BCTHW)
 
 
+class Widened(Inflated):
+    """The first convolution on <J, C, M> (section 4): the image's own on J, a new one, zero at init, on C and M.
+
+    Together they are one convolution with more input channels. Without C and M, where nothing is known, it takes J.
+    """
+
+    def __init__(self, spatial: nn.Conv2d) -> None:
+        super().__init__(spatial)
+        size, padding = spatial.kernel_size[0], spatial.padding[0]
+        assert isinstance(padding, int)
+        known = nn.Conv2d(spatial.in_channels + 1, spatial.out_channels, size, padding=padding, bias=False)
+        nn.init.zeros_(known.weight)
+        self.known = known.to(spatial.weight)
+
+    def forward(self, video_BCTHW: Tensor, *conditions: Any, **named: Any) -> Any:
+        """(B, C, T, H, W) or (B, 2C + 1, T, H, W)."""
+        assert isinstance(self.spatial, nn.Conv2d)
+        channels = self.spatial.in_channels
+        made_BCTHW = super().forward(video_BCTHW[:, :channels], *conditions, **named)
+        if video_BCTHW.shape[1] == channels:
+            return made_BCTHW
+        return made_BCTHW + unfold(self.known(fold(video_BCTHW[:, channels:])), video_BCTHW.shape[0])
+
+
 class STUNet(nn.Module):
     """The space-time U-Net: an image U-Net whose spatial layers are frozen, with temporal ones between them.
 
@@ -113,7 +141,8 @@ class STUNet(nn.Module):
         """The U-Net's prediction for noisy videos.
 
         Args:
-            video_BCTHW: Noisy videos, any T >= 1: T is padded to a multiple of N by repeating the last frame.
+            video_BCTHW: Noisy videos, any T >= 1: T is padded to a multiple of N by repeating the last frame. Where
+                the first convolution is widened, C and M may stand behind them on the channels (`conditions.joined`).
             timestep_B: One timestep a video, in [0, num_train_timesteps).
             text_BLD: Text, one a video.
             conditions: Whatever else the image U-Net's forward takes (`added_cond_kwargs`, `class_labels`), per video.
@@ -159,8 +188,8 @@ def inflate(unet: nn.Module, config: InflationConfig | None = None) -> STUNet:
 
 
 def temporal_parameters(stunet: STUNet) -> dict[str, nn.Parameter]:
-    """The parameters that train, by their name in `stunet.named_parameters()`."""
-    return {name: value for name, value in stunet.named_parameters() if ".temporal." in name}
+    """The parameters that train, by their name in `stunet.named_parameters()`: temporal ones, and the widening's."""
+    return {name: value for name, value in stunet.named_parameters() if _is_new(name)}
 
 
 def image_state_dict(stunet: STUNet) -> dict[str, Tensor]:
@@ -168,8 +197,12 @@ def image_state_dict(stunet: STUNet) -> dict[str, Tensor]:
     return {
         name.removeprefix("unet.").replace(".spatial.", "."): value
         for name, value in stunet.state_dict().items()
-        if ".temporal." not in name
+        if not _is_new(name)
     }
+
+
+def _is_new(name: str) -> bool:
+    return ".temporal." in name or ".known." in name
 
 
 class _Inflation:
@@ -191,7 +224,8 @@ class _Inflation:
         for block in unet.up_blocks:
             self._layers(block, level)
             level -= self._resizer(block, "upsamplers", level - 1, TemporalUpsample)
-        unet.conv_in, unet.conv_out = Inflated(unet.conv_in), Inflated(unet.conv_out)
+        first = Widened if self.config.is_conditioned else Inflated
+        unet.conv_in, unet.conv_out = first(unet.conv_in), Inflated(unet.conv_out)
         if unet.conv_norm_out is not None:
             unet.conv_norm_out = Inflated(unet.conv_norm_out)
         return self.num_resizers
@@ -219,7 +253,10 @@ class _Inflation:
 
     def _temporal(self, channels: int, level: int) -> nn.Module:
         if level == self.coarsest:
-            return TemporalAttention(channels, self.config.attention_layers, self.config.attention_head_width)
+            config = self.config
+            return TemporalAttention(
+                channels, config.attention_layers, config.attention_head_width, config.attention_expansion
+            )
         return TemporalConv(channels, self.config.conv_frames, self.config.conv_pixels)
 
 

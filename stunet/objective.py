@@ -69,7 +69,7 @@ def draw(
     table = timestep_table(num_timesteps, config.timestep_shift, alphas_cumprod)
     noises, timesteps, dropped = list[Tensor](), list[int](), list[bool]()
     for index in sample_indices:
-        rng = torch.Generator().manual_seed(_mix(seed, index))
+        rng = sample_rng(seed, index)
         place, chance = torch.rand(2, generator=rng, dtype=torch.float64).tolist()
         timesteps.append(int(table[int(place * num_timesteps)]))
         dropped.append(chance < config.text_dropout)
@@ -159,6 +159,8 @@ def weight(timestep_B: Tensor, scheduler: Any, config: ObjectiveConfig) -> Tenso
             return clipped_B
 
 
-def _mix(seed: int, index: int) -> int:
-    """One 64-bit seed of two numbers, without the collisions of adding them."""
-    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
+def sample_rng(seed: int, index: int, stream: int = 0) -> torch.Generator:
+    """The chance of one sample of a run: one 64-bit seed of all numbers, without the collisions of adding them."""
+    entropy = [seed, index, stream] if stream else [seed, index]
+    mixed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed))

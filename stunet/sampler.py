@@ -1,18 +1,31 @@
 """Denoise whole videos: classifier-free guidance, thresholding per video, diffusers' own schedulers.
 
-Shape letters: B batch, C channels, T frames, H height, W width, L text tokens, D text width.
+The scheduler's state is fp32 whatever the model's precision. Shape letters: B batch, C channels, T frames, H height,
+W width, L text tokens, D text width, K channels beside the video's.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
 from stunet.objective import timestep_table
+from stunet.thresholding import thresholded
+
+SchedulerName = Literal["ddim", "ddpm", "dpm++", "unipc"]
+_SCHEDULERS: dict[str, Any] = {
+    "ddim": DDIMScheduler,
+    "ddpm": DDPMScheduler,
+    "dpm++": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
 
 
 @dataclass(frozen=True)
@@ -20,7 +33,8 @@ class SamplerConfig:
     """How a video is denoised.
 
     Attributes:
-        scheduler: `ddim` (arXiv 2010.02502) or `dpm++`, DPM-Solver++ 2M (arXiv 2211.01095).
+        scheduler: `ddim` (arXiv 2010.02502), `ddpm` (arXiv 2006.11239), `dpm++`, DPM-Solver++ 2M (arXiv 2211.01095), or
+            `unipc` (arXiv 2302.04867).
         steps: Denoising steps, two evaluations of the U-Net each (with and without text).
         guidance_scale: w of classifier-free guidance (arXiv 2207.12598): 1 is the conditional model, without guidance.
         guidance_rescale: phi in 0..1 of arXiv 2305.08891, section 3.4: pulls the guided prediction's spread back.
@@ -30,7 +44,7 @@ class SamplerConfig:
         timestep_shift: s of logSNR' = logSNR - 2 log s for the sampling grid, as in training; `dpm++` only.
     """
 
-    scheduler: Literal["ddim", "dpm++"] = "dpm++"
+    scheduler: SchedulerName = "dpm++"
     steps: int = 25
     guidance_scale: float = 3.0
     guidance_rescale: float = 0.0
@@ -51,60 +65,73 @@ class SamplerConfig:
             raise ValueError(f"timestep_shift: only dpm++ takes a shifted grid, given {self.scheduler}")
 
 
-class Prompts(NamedTuple):
-    """Text of a batch: with it and without it."""
+@dataclass(frozen=True)
+class Prompts:
+    """What a batch of videos is made from.
+
+    Attributes:
+        text_BLD: One row a video; its dtype is the model's.
+        null_text_BLD: (1 or B, L, D): the empty prompt, or one to steer away from.
+        beside_BKTHW: Stands behind the noisy video on the channels, with text and without: C and M of `conditions`, or
+            the low-resolution frames of super-resolution.
+        others: What else the U-Net's forward takes (`class_labels`, `added_cond_kwargs`): tensors with one row a video.
+    """
 
     text_BLD: Tensor
     null_text_BLD: Tensor
-    """(1 or B, L, D): the empty prompt, or one to steer away from."""
+    beside_BKTHW: Tensor | None = None
+    others: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def beside(self, beside_BKTHW: Tensor) -> "Prompts":
+        """The same with other channels beside the noisy video."""
+        return replace(self, beside_BKTHW=beside_BKTHW)
 
 
 class Denoiser(Protocol):
     """A prediction of the backbone's type for noisy videos at one timestep each."""
 
     def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, prompts: Prompts) -> Tensor:
-        """(B, C, T, H, W)."""
+        """(B, C, T, H, W) fp32."""
         ...
 
 
-_SCHEDULERS: dict[str, Any] = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler}
-
-
-def sample(  # noqa: PLR0913, PLR0917  # the room's face: model, schedule, text twice, shape, settings, seeds, progress
-    stunet: Callable[[Tensor, Tensor, Tensor], Tensor],
+def sample(  # noqa: PLR0913, PLR0917  # the room's face: model, schedule, condition, shape, settings, seeds, progress
+    stunet: Callable[..., Tensor],
     scheduler: Any,
-    text_BLD: Tensor,
-    null_text_BLD: Tensor,
+    prompts: Prompts,
     shape: tuple[int, int, int, int],
     config: SamplerConfig,
     seeds: Sequence[int],
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Text to video.
+    """Noise to video.
 
     Args:
         stunet: An STUNet, or any function of (video_BCTHW, timestep_B, text_BLD).
         scheduler: The backbone's; its schedule and prediction type are used.
-        text_BLD: One row a video.
-        null_text_BLD: (1 or B, L, D), the empty prompt.
+        prompts: One row a video.
         shape: (C, T, H, W).
         config: `SamplerConfig`.
         seeds: One a video: the noise of a video depends on its own seed only, not on the batch that it is in.
         on_step: Called after each step with the number of steps done.
 
     Returns:
-        (B, C, T, H, W) on the text's device, clipped to [-1, 1] where C is 3 (pixels).
+        (B, C, T, H, W) fp32 on the text's device, clipped to [-1, 1] where C is 3 (pixels).
 
     Raises:
         ValueError: Another number of seeds than of texts.
     """
-    if len(seeds) != len(text_BLD):
-        raise ValueError(f"seeds: one a prompt expected, given {len(seeds)} for {len(text_BLD)} prompts")
-    steps = make_scheduler(scheduler, config)
-    noise_BCTHW = initial_noise(seeds, shape).to(text_BLD)
-    denoiser = guided(stunet, config)
-    video_BCTHW = denoise(denoiser, Prompts(text_BLD, null_text_BLD), steps, noise_BCTHW, on_step)
+    check_seeds(seeds, len(prompts.text_BLD))
+    noise_BCTHW = initial_noise(seeds, shape).to(prompts.text_BLD.device)
+    denoiser = thresholded(guided(stunet, config), scheduler, config.thresholding, config.dynamic_quantile)
+    video_BCTHW = denoise(denoiser, prompts, make_scheduler(scheduler, config), noise_BCTHW, seeds, on_step)
     return video_BCTHW.clamp(-1, 1) if shape[0] == 3 else video_BCTHW
+
+
+def check_seeds(seeds: Sequence[int], num_videos: int) -> None:
+    """Refuse another number of seeds than of videos, by ValueError."""
+    if len(seeds) != num_videos:
+        raise ValueError(f"seeds: one a video expected, given {len(seeds)} for {num_videos} videos")
 
 
 def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int, int]) -> Tensor:
@@ -113,44 +140,61 @@ def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int, int]) -> Ten
 
 
 @torch.no_grad()
-def denoise(
+def denoise(  # noqa: PLR0913, PLR0917  # what `sample` and `sdedit` have in common
     denoiser: Denoiser,
     prompts: Prompts,
     scheduler: Any,
     noisy_BCTHW: Tensor,
+    seeds: Sequence[int],
     on_step: Callable[[int], None] | None = None,
     first_step: int = 0,
 ) -> Tensor:
     """From a noisy video to a clean one: one prediction and one step for each of `scheduler.timesteps[first_step:]`.
 
-    The schedulers here preserve variance, so pure noise of spread 1 is where the first step starts.
+    The schedulers here preserve variance, so pure noise of spread 1 is where the first step starts. A scheduler that
+    adds noise (`ddpm`) draws it once a step, for each video from its own seed.
     """
-    video_BCTHW = noisy_BCTHW
+    video_BCTHW = noisy_BCTHW.float()
+    extra: dict[str, Any] = {}
+    if "generator" in inspect.signature(scheduler.step).parameters:
+        # Another stream than the initial noise's, which the plain seed has.
+        extra["generator"] = [torch.Generator().manual_seed(seed ^ (1 << 40)) for seed in seeds]
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first_step)
     for done, timestep in enumerate(scheduler.timesteps[first_step:], start=1):
         timestep_B = timestep.to(video_BCTHW.device).expand(len(video_BCTHW))
         prediction = denoiser(scheduler.scale_model_input(video_BCTHW, timestep), timestep_B, prompts)
-        video_BCTHW = scheduler.step(prediction, timestep, video_BCTHW, return_dict=False)[0]
+        video_BCTHW = scheduler.step(prediction, timestep, video_BCTHW, return_dict=False, **extra)[0]
         if on_step is not None:
             on_step(done)
     return video_BCTHW
 
 
-def guided(stunet: Callable[[Tensor, Tensor, Tensor], Tensor], config: SamplerConfig) -> Denoiser:
+def guided(stunet: Callable[..., Tensor], config: SamplerConfig) -> Denoiser:
     """Classifier-free guidance, u + w (c - u), with and without text in one batch; no guidance at w = 1."""
 
     def predict(video_BCTHW: Tensor, timestep_B: Tensor, prompts: Prompts) -> Tensor:
         channels = video_BCTHW.shape[1]  # a learned variance is dropped
+        text_BLD, beside = prompts.text_BLD, prompts.beside_BKTHW
+        whole = video_BCTHW if beside is None else torch.cat([video_BCTHW, beside.to(video_BCTHW)], dim=1)
+        whole = whole.to(text_BLD.dtype)
         if config.guidance_scale == 1.0:
-            return stunet(video_BCTHW, timestep_B, prompts.text_BLD)[:, :channels]
-        texts = torch.cat([prompts.null_text_BLD.expand_as(prompts.text_BLD), prompts.text_BLD])
-        both = stunet(video_BCTHW.repeat(2, 1, 1, 1, 1), timestep_B.repeat(2), texts)[:, :channels]
+            return stunet(whole, timestep_B, text_BLD, **prompts.others)[:, :channels].float()
+        texts = torch.cat([prompts.null_text_BLD.expand_as(text_BLD), text_BLD])
+        others = repeated(prompts.others, 2)
+        both = stunet(whole.repeat(2, 1, 1, 1, 1), timestep_B.repeat(2), texts, **others)[:, :channels].float()
         without, conditional = both.chunk(2)
         combined = without + config.guidance_scale * (conditional - without)
         return rescaled(combined, conditional, config.guidance_rescale)
 
     return predict
+
+
+def repeated(values: Any, times: int) -> Any:
+    """Tensors of one row a video, in mappings or not, for `times` copies of the batch."""
+    if isinstance(values, Mapping):
+        return {key: repeated(value, times) for key, value in values.items()}
+    return values.repeat(times, *[1] * (values.ndim - 1))
 
 
 def rescaled(guided_BCTHW: Tensor, conditional_BCTHW: Tensor, phi: float) -> Tensor:
@@ -165,24 +209,23 @@ def rescaled(guided_BCTHW: Tensor, conditional_BCTHW: Tensor, phi: float) -> Ten
 def make_scheduler(scheduler: Any, config: SamplerConfig) -> Any:
     """The config's scheduler, diffusers' own, on the backbone's schedule, its timesteps set.
 
-    Thresholding is diffusers' own: it takes (B, C, T, H, W) and one quantile a video; a largest value of 1 makes it
-    static.
+    Thresholding is ours (`thresholding.thresholded`): diffusers' stops at videos of 16 million values.
     """
     made = _SCHEDULERS[config.scheduler].from_config(
         scheduler.config,
         clip_sample=False,
-        thresholding=config.thresholding != "none",
-        dynamic_thresholding_ratio=config.dynamic_quantile,
-        sample_max_value=1.0 if config.thresholding == "static" else torch.inf,
+        thresholding=False,
         timestep_spacing="trailing",
-        variance_type=None,
+        variance_type="fixed_small" if config.scheduler == "ddpm" else None,
     )
+    made.set_timesteps(config.steps)
     if config.timestep_shift == 1.0:
-        made.set_timesteps(config.steps)
         return made
     num_timesteps = made.config.num_train_timesteps
     table = timestep_table(num_timesteps, config.timestep_shift, scheduler.alphas_cumprod)
-    made.set_timesteps(config.steps)
     grid = table[made.timesteps.round().long().clamp(0, num_timesteps - 1)].unique().flip(0)
     made.set_timesteps(timesteps=grid.tolist())
     return made
+
+
+assert set(_SCHEDULERS) == set(get_args(SchedulerName))

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 L = TypeVar("L", nn.Conv2d, nn.Linear)
 
 _ROTARY_BASE = 10_000.0
+_POSITION_WIDTH = 32
+"""Sines and cosines that tell a frame's number."""
 
 
 class TemporalConv(nn.Module):
@@ -48,24 +50,32 @@ class TemporalConv(nn.Module):
 class TemporalAttention(nn.Module):
     """Self-attention over the frames of each pixel, several layers stacked -> linear projection, residual (figure 4c).
 
-    Positions are rotary over the frame index (RoFormer, arXiv 2104.09864), or attention would be blind to order.
-    The projection starts at zero, so that a fresh layer passes its input unchanged.
+    Positions are told twice. Rotary ones (RoFormer, arXiv 2104.09864) tell attention how far apart two frames are, or
+    it would be blind to order; they alone cannot tell the first frame from the last, because attention averages values
+    and all values are equal where nothing moves yet. So each frame's number is added to its tokens too: without it a
+    prompt such as "moving left" has nothing to start from. The projection starts at zero, so that a fresh layer passes
+    its input unchanged.
 
     Args:
         channels: C, even.
         layers: Stacked attention layers.
         head_width: Channels of a head at most; the largest even divisor of C up to it is taken.
+        expansion: Hidden channels of the two linear layers behind each attention, in C; 0 leaves them out.
     """
 
-    def __init__(self, channels: int, layers: int = 2, head_width: int = 64) -> None:
+    def __init__(self, channels: int, layers: int = 2, head_width: int = 64, expansion: int = 2) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(_FrameAttention(channels, head_width) for _ in range(layers))
+        self.norm = nn.LayerNorm(channels)
+        self.position = nn.Linear(_POSITION_WIDTH, channels)
+        self.layers = nn.ModuleList(_FrameLayer(channels, head_width, expansion) for _ in range(layers))
         self.projection = _zero(nn.Linear(channels, channels))
 
     def forward(self, video_BCTHW: Tensor) -> Tensor:
-        """The input and its change, P(layers(x)), every pixel on its own."""
+        """The input and its change, P(layers(norm(x) + position)), every pixel on its own."""
         batch, channels, num_frames, height, width = video_BCTHW.shape
-        tokens_NTC = video_BCTHW.permute(0, 3, 4, 2, 1).reshape(-1, num_frames, channels)
+        tokens_NTC = self.norm(video_BCTHW.permute(0, 3, 4, 2, 1).reshape(-1, num_frames, channels))
+        cos_TD, sin_TD = _rotary(num_frames, _POSITION_WIDTH, video_BCTHW.device)
+        tokens_NTC = tokens_NTC + self.position(torch.cat([cos_TD, sin_TD], dim=1).to(tokens_NTC.dtype))
         for layer in self.layers:
             tokens_NTC = layer(tokens_NTC)
         change_BHWTC = self.projection(tokens_NTC).view(batch, height, width, num_frames, channels)
@@ -129,10 +139,10 @@ class _TimeConv(nn.Module):
         return self.conv(padded.flatten(3)).unflatten(3, (height, -1))
 
 
-class _FrameAttention(nn.Module):
-    """tokens + attention(norm(tokens)) over T, with rotary positions."""
+class _FrameLayer(nn.Module):
+    """tokens + attention(norm(tokens)) over T, with rotary positions; then tokens + mlp(norm(tokens))."""
 
-    def __init__(self, channels: int, head_width: int) -> None:
+    def __init__(self, channels: int, head_width: int, expansion: int) -> None:
         super().__init__()
         if channels % 2:
             raise ValueError(f"channels of a temporal attention: an even number expected, given {channels}")
@@ -140,6 +150,12 @@ class _FrameAttention(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.to_qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.to_out = nn.Linear(channels, channels)
+        self.mlp = None
+        if expansion:
+            hidden = expansion * channels
+            self.mlp = nn.Sequential(
+                nn.LayerNorm(channels), nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)
+            )
 
     def forward(self, tokens_NTC: Tensor) -> Tensor:
         qkv_NTC = self.to_qkv(self.norm(tokens_NTC))
@@ -147,7 +163,8 @@ class _FrameAttention(nn.Module):
         query, key, value = qkv_3NHTD.unbind()
         cos_TD, sin_TD = _rotary(query.shape[2], self.head_width, query.device)
         mixed_NHTD = F.scaled_dot_product_attention(_rotate(query, cos_TD, sin_TD), _rotate(key, cos_TD, sin_TD), value)
-        return tokens_NTC + self.to_out(mixed_NHTD.transpose(1, 2).flatten(2))
+        tokens_NTC = tokens_NTC + self.to_out(mixed_NHTD.transpose(1, 2).flatten(2))
+        return tokens_NTC if self.mlp is None else tokens_NTC + self.mlp(tokens_NTC)
 
 
 def _rotary(num_frames: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 _OPEN_CLIP = "open_clip_text.json"
 _LOCAL = "local-dir:"
+_KINDS = {"clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}
+_MOST_TOKENS = 77
+"""T5 has no length of its own; DeepFloyd IF was trained with as many tokens as CLIP has."""
 
 
 class TextError(ValueError):
@@ -54,13 +57,14 @@ class OpenClipText(nn.Module):
         return self.ln_final(self.transformer(hidden_BLD, attn_mask=self.attention_mask))
 
 
-class ClipText(nn.Module):
-    """A transformers CLIP text model of a diffusers folder: last hidden states of all tokens."""
+class TransformersText(nn.Module):
+    """A transformers text model of a diffusers folder, CLIP or T5: last hidden states of all tokens."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any, is_masked: bool) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
+        self.is_masked = is_masked
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
@@ -70,18 +74,20 @@ class ClipText(nn.Module):
             list(prompts),
             padding="max_length",
             truncation=True,
-            max_length=self.tokenizer.model_max_length,
+            max_length=min(self.tokenizer.model_max_length, _MOST_TOKENS),
             return_tensors="pt",
         )
         device = next(self.model.parameters()).device
-        return self.model(words.input_ids.to(device)).last_hidden_state
+        # As the image models were trained: T5 does not look at padding, CLIP does.
+        mask = {"attention_mask": words.attention_mask.to(device)} if self.is_masked else {}
+        return self.model(input_ids=words.input_ids.to(device), **mask).last_hidden_state
 
 
-def load_text_encoder(backbone: Path) -> OpenClipText | ClipText:
+def load_text_encoder(backbone: Path) -> OpenClipText | TransformersText:
     """The text encoder of a diffusers folder.
 
     `text_encoder/open_clip_text.json` names an open_clip model, `{"model": "local-dir:../../clip"}`, a path relative
-    to that file's folder; without it `text_encoder/` and `tokenizer/` are transformers' CLIP.
+    to that file's folder; without it `text_encoder/` and `tokenizer/` are transformers' CLIP, or T5 (DeepFloyd IF).
 
     Raises:
         TextError: Neither is there, or the named model is not.
@@ -92,12 +98,14 @@ def load_text_encoder(backbone: Path) -> OpenClipText | ClipText:
     if not (folder / "config.json").is_file():
         raise TextError(f"{folder}: {_OPEN_CLIP} or transformers' config.json is expected, neither is there")
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    if kind != "clip_text_model":
-        raise TextError(f"{folder}/config.json: model_type clip_text_model expected, given {kind!r}")
-    from transformers import CLIPTextModel, CLIPTokenizer
+    if kind not in _KINDS:
+        raise TextError(f"{folder}/config.json: model_type {' or '.join(_KINDS)} expected, given {kind!r}")
+    import transformers
 
-    model = CLIPTextModel.from_pretrained(folder, use_safetensors=True)
-    return ClipText(model, CLIPTokenizer.from_pretrained(backbone / "tokenizer"))
+    model_type: Any = getattr(transformers, _KINDS[kind])
+    model = model_type.from_pretrained(folder, use_safetensors=True).float()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(backbone / "tokenizer")
+    return TransformersText(model, tokenizer, is_masked=kind == "t5")
 
 
 def _open_clip_text(file: Path) -> OpenClipText:

@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from stunet.inflate import InflationConfig, STUNet, temporal_parameters
+from stunet.backbone import Backbone
+from stunet.inflate import InflationConfig, STUNet, inflate, temporal_parameters
 
 _FILE = "temporal.safetensors"
 _HEADER = "stunet"
@@ -105,6 +106,17 @@ def load(stunet: STUNet, folder: str | Path, backbone_digest: str, backbone_name
         for name, parameter in names.items():
             parameter.copy_(file.get_tensor(name))
     return metadata
+
+
+def load_stunet(backbone: Backbone, folder: str | Path) -> STUNet:
+    """Inflate a backbone as the stored weights were trained, and read them into it.
+
+    Raises:
+        WeightsError: No such file, or weights of another backbone; the message says both names.
+    """
+    stunet = inflate(backbone.unet, read_metadata(folder).inflation)
+    load(stunet, folder, backbone.digest, backbone.name)
+    return stunet.eval()
 
 
 def check_backbone(metadata: Metadata, folder: str | Path, backbone_digest: str, backbone_name: str) -> None:

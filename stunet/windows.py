@@ -8,7 +8,7 @@ Shape letters: B batch, C channels, T frames, H height, W width.
 import torch
 from torch import Tensor
 
-from stunet.sampler import Denoiser, Prompts
+from stunet.sampler import Denoiser, Prompts, repeated
 
 
 def window_starts(num_frames: int, window: int, overlap: int) -> list[int]:
@@ -34,11 +34,11 @@ def windowed(denoiser: Denoiser, window: int = 16, overlap: int = 2) -> Denoiser
     def predict(video_BCTHW: Tensor, timestep_B: Tensor, prompts: Prompts) -> Tensor:
         batch, _, num_frames = video_BCTHW.shape[:3]
         starts = window_starts(num_frames, window, overlap)
-        pieces = torch.cat([video_BCTHW[:, :, start : start + window] for start in starts])
-        predictions = denoiser(pieces, timestep_B.repeat(len(starts)), _repeated(prompts, len(starts))).split(batch)
-        total = predictions[0].new_zeros((batch, predictions[0].shape[1], *video_BCTHW.shape[2:]))
+        pieces = _cut(video_BCTHW, starts, window)
+        predictions = denoiser(pieces, timestep_B.repeat(len(starts)), _cut_prompts(prompts, starts, window))
+        total = predictions.new_zeros((batch, predictions.shape[1], *video_BCTHW.shape[2:]))
         count_T = total.new_zeros(num_frames)
-        for start, prediction in zip(starts, predictions, strict=True):
+        for start, prediction in zip(starts, predictions.split(batch), strict=True):
             total[:, :, start : start + window] += prediction
             count_T[start : start + window] += 1
         return total / count_T[:, None, None]
@@ -46,6 +46,37 @@ def windowed(denoiser: Denoiser, window: int = 16, overlap: int = 2) -> Denoiser
     return predict
 
 
-def _repeated(prompts: Prompts, times: int) -> Prompts:
-    null = prompts.null_text_BLD
-    return Prompts(prompts.text_BLD.repeat(times, 1, 1), null if len(null) == 1 else null.repeat(times, 1, 1))
+def seam_ratio(video_BCTHW: Tensor, window: int, overlap: int) -> float:
+    """How much more frames change where windows begin and end than elsewhere; 1: as much, no seam is seen.
+
+    Mean absolute difference of the neighbouring frames between which a window begins or ends, over that of all others.
+
+    Raises:
+        ValueError: The video is one window, or nothing but borders.
+    """
+    num_frames = video_BCTHW.shape[2]
+    starts = window_starts(num_frames, window, overlap)
+    is_border_T = torch.zeros(num_frames - 1, dtype=torch.bool)
+    for start in starts:
+        for frame in (start, start + window):
+            if 0 < frame < num_frames:
+                is_border_T[frame - 1] = True
+    if is_border_T.all() or not is_border_T.any():
+        raise ValueError(f"window {window}, overlap {overlap}: some borders expected in a video of {num_frames} frames")
+    change_T = video_BCTHW.float().diff(dim=2).abs().mean((0, 1, 3, 4)).cpu()
+    return float(change_T[is_border_T].mean() / change_T[~is_border_T].mean().clamp(min=1e-8))
+
+
+def _cut(video_BCTHW: Tensor, starts: list[int], window: int) -> Tensor:
+    """All windows of all videos in one batch: the first window of each video, then the second of each, ..."""
+    return torch.cat([video_BCTHW[:, :, start : start + window] for start in starts])
+
+
+def _cut_prompts(prompts: Prompts, starts: list[int], window: int) -> Prompts:
+    null, beside, times = prompts.null_text_BLD, prompts.beside_BKTHW, len(starts)
+    return Prompts(
+        prompts.text_BLD.repeat(times, 1, 1),
+        null if len(null) == 1 else null.repeat(times, 1, 1),
+        None if beside is None else _cut(beside, starts, window),
+        repeated(prompts.others, times),
+    )

@@ -117,6 +117,10 @@ class Recipe(Config):
     size_px: int = Field(
         default=128, ge=16, multiple_of=2, description="side of the square that is kept of the picture"
     )
+    letterbox: Literal["reject", "crop"] = Field(
+        default="reject",
+        description="black bars at opposite sides; crop: keep the square between them, decoding the clip twice",
+    )
     limits: LimitsConfig = LimitsConfig()
     filters: FilterConfig = FilterConfig()
     align: AlignConfig = AlignConfig()
@@ -129,7 +133,7 @@ class Recipe(Config):
         for name in ("min_score", "min_percentile", "clips_per_batch"):
             align.pop(name, None)
         limits = {name: value for name, value in given["limits"].items() if name not in _COSTS}
-        parts = {name: given[name] for name in ("decoder", "frames", "fps", "size_px")}
+        parts = {name: given[name] for name in ("decoder", "frames", "fps", "size_px", "letterbox")}
         return {**parts, "limits": limits, "align": align}
 
     @property

@@ -82,7 +82,7 @@ def open_source(source: bytes) -> Generator[InputContainer]:
     """
     container = _open(source, {"codec_whitelist": "none"})
     stream = container.streams.best("video")
-    if isinstance(stream, VideoStream) and not stream.width:
+    if isinstance(stream, VideoStream) and _has_decoder(stream) and not stream.width:
         container.close()
         container = _open(source, {})
     try:
@@ -112,6 +112,8 @@ def video_stream(container: InputContainer, recipe: Recipe) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         reject("no_video", f"streams: {', '.join(other.type for other in container.streams) or 'none'}")
+    if not _has_decoder(stream):
+        reject("unreadable", "no decoder for its video stream")
     if not min(stream.width, stream.height):
         reject("unreadable", "the picture's size is not declared")
     check_size(stream.width, stream.height, recipe)
@@ -122,6 +124,11 @@ def video_stream(container: InputContainer, recipe: Recipe) -> VideoStream:
         # What a stream declares may be a lie; the decoder then refuses before it takes memory for the picture.
         stream.codec_context.options = {"max_pixels": str(recipe.limits.max_pixels)}
     return stream
+
+
+def _has_decoder(stream: VideoStream) -> bool:
+    """PyAV leaves a stream without a codec context where it knows no decoder."""
+    return getattr(stream, "codec_context", None) is not None
 
 
 def check_size(width: int, height: int, recipe: Recipe) -> None:
@@ -160,14 +167,15 @@ def demux(source: bytes, container: InputContainer, stream: VideoStream, limits:
     packets, damage = _read_packets(container, stream, limits)
     shown = [packet for packet in packets if not packet.is_discard and not _is_hidden(packet)]
     pts = sorted({packet.pts for packet in shown if packet.pts is not None})
+    declared_s = declared_duration_s(container, stream)
     if not shown:
-        reject("corrupt" if damage else "too_short", damage or "no frame in the video stream")
+        is_cut = damage or declared_s > 0
+        reject("corrupt" if is_cut else "too_short", damage or "no frame in the video stream")
     if not pts or stream.time_base is None or any(packet.pts is None for packet in shown):
         reject("unreadable", "frames bear no timestamps")
     last = next(packet for packet in shown if packet.pts == pts[-1])
     timeline = Timeline(tuple(pts), last.duration or typical_gap(pts), stream.time_base)
     _check_duration(timeline.duration_s, limits)
-    declared_s = declared_duration_s(container, stream)
     if timeline.duration_s < _MIN_SHARE_OF_DECLARED * declared_s:
         damage = damage or f"{float(timeline.duration_s):.3f} of {float(declared_s):.3f} declared seconds"
     return Track(source, stream, packets, timeline, damage)
@@ -181,6 +189,8 @@ def _read_packets(
     damage = ""
     try:
         packets.extend(packet for packet in islice(container.demux(stream), limits.max_frames) if packet.size)
+    except IndexError:
+        pass  # PyAV, after the last packet, where a stream appeared that the head does not name
     except FFmpegError as error:
         if isinstance(error, MemoryError):
             raise

@@ -26,8 +26,8 @@ from pipelines.curation.container import (
     source_facts,
     video_stream,
 )
-from pipelines.curation.picture import Pictures
-from pipelines.curation.records import DecodedClip, Rejection, SourceFacts
+from pipelines.curation.picture import Pictures, zoomed_px
+from pipelines.curation.records import NO_BARS, Bars, DecodedClip, Rejection, SourceFacts
 from pipelines.curation.timeline import Window, is_covered, shown_at
 from pipelines.video_file import Yuv
 
@@ -53,6 +53,13 @@ class Span:
         return None if self.end_s is None else Fraction(str(self.end_s)) - self.start
 
 
+class Excerpt(NamedTuple):
+    """What is taken of a source, in time and space."""
+
+    span: Span
+    bars: Bars
+
+
 class Decoding(NamedTuple):
     """What became of a clip, and what was learnt about its source either way."""
 
@@ -60,28 +67,39 @@ class Decoding(NamedTuple):
     facts: SourceFacts
 
 
-def decode(source: bytes, span: Span, recipe: Recipe) -> Decoding:
-    """Decode a clip to `recipe.frames` frames at `recipe.fps`, or say why not: a bad clip is a value, no error."""
+def decode(source: bytes, span: Span, recipe: Recipe, bars: Bars = NO_BARS) -> Decoding:
+    """Decode a clip to `recipe.frames` frames at `recipe.fps`, or say why not: a bad clip is a value, no error.
+
+    Args:
+        source: The file.
+        span: The part of it that is asked for.
+        recipe: What is asked for.
+        bars: Of what was decoded before: the square between them is kept, `too_small` where there is too little of it.
+    """
     facts = source_facts(source, None)
     try:
         with open_source(source) as container:
             track = demux(source, container, video_stream(container, recipe), recipe.limits)
             facts = source_facts(source, track)
-            return Decoding(_frames(container, track, span, recipe), facts)
+            return Decoding(_frames(container, track, Excerpt(span, bars), recipe), facts)
     except ClipRejectedError as rejected:
         return Decoding(rejected.rejection, facts)
 
 
-def _frames(container: InputContainer, track: Track, span: Span, recipe: Recipe) -> DecodedClip:
-    window = Window(span.start, recipe.frames, recipe.rate)
-    _check_length(container, track, span, window)
+def _frames(container: InputContainer, track: Track, excerpt: Excerpt, recipe: Recipe) -> DecodedClip:
+    window = Window(excerpt.span.start, recipe.frames, recipe.rate)
+    _check_length(container, track, excerpt.span, window)
     _check_rate(track, recipe)
     targets = shown_at(track.timeline, window)
     wanted = sorted(set(targets))
-    pictures = reader(recipe.decoder, track)(track, wanted, recipe)
+    scale = Fraction(min(track.width_px, track.stream.height), zoomed_px(recipe.size_px, excerpt.bars))
+    if any(excerpt.bars):
+        _check_inside(scale * recipe.size_px, recipe)
+        pictures = pyav_reader.read_frames(track, wanted, recipe, excerpt.bars)
+    else:
+        pictures = reader(recipe.decoder, track)(track, wanted, recipe)
     place = {pts: index for index, pts in enumerate(wanted)}
     planes_TPW = np.stack([pictures.squares[place[pts]].planes_PW for pts in targets])
-    scale = min(track.width_px, track.stream.height) / recipe.size_px
     _, left, top = pictures.squares[0]
     crop = (round(left * scale), round(top * scale), round(recipe.size_px * scale), round(recipe.size_px * scale))
     return DecodedClip(Yuv(planes_TPW, pictures.colorspace), crop)
@@ -97,6 +115,11 @@ def _check_length(container: InputContainer, track: Track, span: Span, window: W
     if track.damage and declared_duration_s(container, track.stream) >= window.end_s:
         reject("corrupt", f"{track.damage}: {found}")
     reject("too_short", found)
+
+
+def _check_inside(side_px: Fraction, recipe: Recipe) -> None:
+    if side_px < recipe.min_short_side_px:
+        reject("too_small", f"{round(side_px)} px between black bars, at least {recipe.min_short_side_px} px")
 
 
 def _check_rate(track: Track, recipe: Recipe) -> None:

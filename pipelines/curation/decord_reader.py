@@ -13,7 +13,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 
 from pipelines.curation.config import Recipe
 from pipelines.curation.container import Track, check_size, reject
-from pipelines.curation.picture import Pictures, crop
+from pipelines.curation.picture import Pictures, crop, scaled_size
 
 _CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4")
 
@@ -36,9 +36,7 @@ def read_frames(track: Track, wanted: Sequence[int], recipe: Recipe) -> Pictures
     import decord
 
     check_size(track.stream.width, track.stream.height, recipe)
-    scale = Fraction(recipe.size_px, min(track.stream.width, track.stream.height))
-    width = max(recipe.size_px, round(track.stream.width * scale))
-    height = max(recipe.size_px, round(track.stream.height * scale))
+    width, height = scaled_size(track.stream.width, track.stream.height, Fraction(1), recipe.size_px)
     rank = {pts: index for index, pts in enumerate(track.timeline.pts)}
     try:
         video = decord.VideoReader(io.BytesIO(track.source), width=width, height=height, num_threads=1)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pipelines.curation.config import Recipe
 from pipelines.curation.decode import Span, decode
-from pipelines.curation.filters import measure
+from pipelines.curation.filters import bar_lines, brightest_channel, measure
 from pipelines.curation.near_duplicates import fingerprint
-from pipelines.curation.records import Measures, Rejection, SourceFacts
+from pipelines.curation.records import NO_BARS, Measures, Rejection, SourceFacts
 from pipelines.curation.timeline import evenly_spaced
 from pipelines.video_file import encode_yuv_mp4
 
@@ -53,6 +53,12 @@ def prepare(source: bytes, span: Span, num_align_frames: int, recipe: Recipe) ->
     if isinstance(decoded, Rejection):
         return Preparation(decoded, facts)
     frames_THWC = decoded.yuv.to_rgb()
+    bars = bar_lines(brightest_channel(frames_THWC)) if recipe.letterbox == "crop" else NO_BARS
+    if any(bars):
+        decoded, facts = decode(source, span, recipe, bars)
+        if isinstance(decoded, Rejection):
+            return Preparation(decoded, facts)
+        frames_THWC = decoded.yuv.to_rgb()
     chosen = evenly_spaced(len(frames_THWC), num_align_frames)
     clip = PreparedClip(
         mp4=encode_yuv_mp4(decoded.yuv, recipe.rate),
@@ -66,7 +72,9 @@ def prepare(source: bytes, span: Span, num_align_frames: int, recipe: Recipe) ->
 
 def encode_jpeg(frame_HWC: NDArray[np.uint8]) -> bytes:
     """One RGB frame as JPEG, quality 95: near enough to the frame for an embedding, a tenth of its bytes."""
-    done, jpeg = cv2.imencode(".jpg", frame_HWC[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    done, jpeg = cv2.imencode(
+        ".jpg", frame_HWC[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    )
     assert done, "a uint8 RGB picture can always be written as JPEG"
     return jpeg.tobytes()
 

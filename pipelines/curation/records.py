@@ -74,6 +74,18 @@ class DecodedClip(NamedTuple):
     """Left, top, width, height of the part that is kept, in pixels of the upright source picture."""
 
 
+class Bars(NamedTuple):
+    """Black lines at the sides of a picture."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+NO_BARS = Bars(0, 0, 0, 0)
+
+
 class Measures(TypedDict):
     """What the filters measure on a decoded clip; units in `pipelines.curation.filters`."""
 

@@ -1,24 +1,40 @@
-"""The actor that holds the model: requests in, mp4 files and their records out.
+"""The actor that holds the models: requests in, mp4 files and their records out.
 
-Shape letters: B videos, C channels, T frames, H height, W width, L text tokens, D text width.
+Shape letters: B videos, C channels, T frames, H height, W width.
 """
 
-from typing import Any, cast
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.generation.recipe import Recipe
-from pipelines.generation.requests import Request
+from pipelines.generation.inputs import Geometry, fit_video
+from pipelines.generation.knowledge import Knowledge, knowledge, to_frames, to_tensor
+from pipelines.generation.model import LoadedModel
+from pipelines.generation.recipe import Enlargement, Recipe
+from pipelines.generation.requests import Request, kind
 from pipelines.storage import write_whole
-from pipelines.training.latents import to_latents, to_pixels
 from pipelines.video_file import encode_mp4
-from stunet.backbone import load_backbone
-from stunet.inflate import inflate
-from stunet.sampler import SamplerConfig, sample
-from stunet.weights import load
+from stunet.conditions import Known, known_psnr, pasted
+from stunet.edit import sdedit
+from stunet.sampler import SamplerConfig, guided, make_scheduler, sample
+from stunet.super_resolution import super_resolve
+from stunet.thresholding import thresholded
+from stunet.windows import seam_ratio
+
+
+class Made(NamedTuple):
+    """A video and what is known of it."""
+
+    video_CTHW: Tensor
+    """Pixels in [-1, 1]."""
+    result: dict[str, Any]
+    """What was done to its inputs, and measurements."""
 
 
 class VideoMaker:
@@ -31,55 +47,129 @@ class VideoMaker:
     def __init__(self, recipe: Recipe) -> None:
         torch.set_num_threads(recipe.threads)
         self._recipe = recipe
-        self._backbone = load_backbone(recipe.backbone)
-        stunet = inflate(self._backbone.unet, recipe.inflation)
-        if recipe.weights is not None:
-            load(stunet, recipe.weights, self._backbone.digest, self._backbone.name)
-        self._stunet = stunet.to(recipe.device).eval()
-        if self._backbone.vae is not None:
-            cast("torch.nn.Module", self._backbone.vae).to(recipe.device)
-        self._text = self._backbone.text_encoder.to(recipe.device)
-        self._null_text_BLD = self._text.encode([""])
+        self._model = LoadedModel(recipe.model, recipe.device, recipe.precision)
         self._sampler = SamplerConfig(**recipe.sampler)
+        self._enlarger = None if recipe.ssr is None else _Enlarger(recipe.ssr, recipe)
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Make the videos of a batch of `Request` columns; returns their `prompt_id`s."""
-        columns = {key: values.tolist() for key, values in batch.items()}
-        requests = [
-            cast("Request", dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)
-        ]
-        for request, frames_THWC in zip(requests, self.make(requests), strict=True):
+        """Make the videos of a batch of requests, each as JSON in the column `request`; returns their `prompt_id`s."""
+        requests: list[Request] = [json.loads(text) for text in batch["request"].tolist()]
+        for request, made in zip(requests, self.make(requests), strict=True):
             video, record = self._recipe.paths(request["prompt_id"])
-            write_whole(video, encode_mp4(frames_THWC, self._recipe.rate))
-            write_whole(record, self._recipe.record(request))
-        return {"prompt_id": batch["prompt_id"]}
+            write_whole(video, encode_mp4(to_frames(made.video_CTHW), self._recipe.rate))
+            write_whole(record, self._recipe.record(request, made.result))
+        return {"prompt_id": np.array([request["prompt_id"] for request in requests])}
 
-    def make(self, requests: list[Request]) -> list[NDArray[np.uint8]]:
-        """One (T, H, W, 3) uint8 video a request.
+    def make(self, requests: Sequence[Request]) -> list[Made]:
+        """One video a request, in their order.
 
         A batch that is not full is filled with its last request: the bytes of a video may depend on how many are
-        denoised at once (the kernels' order of additions), so that number is always the same.
+        denoised at once (the kernels' order of additions), so that number is always the same. Requests of another kind
+        or style are another batch.
+
+        Raises:
+            InputError, StyleError: A file that cannot be used.
         """
-        filled = [*requests, *[requests[-1]] * (self._recipe.batch_size - len(requests))]
+        made: dict[str, Made] = {}
+        for _, group in itertools.groupby(sorted(requests, key=kind), key=kind):
+            own = list(group)
+            filled = [*own, *[own[-1]] * (self._recipe.batch_size - len(own))]
+            self._model.wear(own[0]["style"], own[0]["alpha"])
+            for request, one in zip(own, self._make_alike(filled), strict=False):
+                made[request["prompt_id"]] = one
+        return [made[request["prompt_id"]] for request in requests]
+
+    def _make_alike(self, requests: list[Request]) -> list[Made]:
+        task, recipe = requests[0]["task"], self._recipe
+        if task == "super_resolution":
+            made = [_low(request, recipe) for request in requests]
+        else:
+            make = self._stylise if task == "stylisation" else self._generate
+            made = make(requests)
+        if self._enlarger is None or not recipe.is_enlarged(requests[0]):
+            return made
+        return self._enlarger.enlarge(requests, made)
+
+    def _generate(self, requests: list[Request]) -> list[Made]:
+        """Text to video, with what is known beside it where the model takes that."""
+        recipe, model = self._recipe, self._model
+        given = [knowledge(request, recipe.geometry) for request in requests]
+        known = Known(*(torch.cat(values) for values in zip(*(one.known for one in given), strict=True)))
+        prompts = model.prompts([request["prompt"] for request in requests])
+        if recipe.model.inflation.is_conditioned:
+            coded = model.known_latents(known)
+            prompts = prompts.beside(torch.cat([coded.video_BCTHW, coded.mask_B1THW], dim=1))
         latent_BCTHW = sample(
-            self._stunet,
-            self._backbone.scheduler,
-            self._text.encode([request["prompt"] for request in filled]),
-            self._null_text_BLD,
-            self._shape(),
+            model.stunet,
+            model.scheduler,
+            prompts,
+            model.shape(recipe.num_frames, recipe.size_px),
             self._sampler,
-            [request["seed"] for request in filled],
+            [request["seed"] for request in requests],
         )
-        return [to_frames(video) for video in to_pixels(latent_BCTHW[: len(requests)], self._backbone.vae)]
+        return _with_known(model.pixels(latent_BCTHW).float().cpu(), known, given, recipe.paste_known)
 
-    def _shape(self) -> tuple[int, int, int, int]:
-        side, vae = self._recipe.size_px, self._backbone.vae
-        pixels_BCTHW = torch.zeros(1, 3, 1, side, side, device=self._recipe.device)
-        _, channels, _, height, width = to_latents(pixels_BCTHW, vae).shape
-        return channels, self._recipe.num_frames, height, width
+    def _stylise(self, requests: list[Request]) -> list[Made]:
+        """Noise a video half-way and denoise it with the prompt, in the style where one is worn."""
+        recipe, model, config = self._recipe, self._model, self._sampler
+        given = [fit_video(str(request["video"]), recipe.geometry) for request in requests]
+        source = torch.cat([to_tensor(one.frames_THWC) for one in given])
+        denoiser = guided(model.stunet, config)
+        latent_BCTHW = sdedit(
+            thresholded(denoiser, model.scheduler, config.thresholding, config.dynamic_quantile),
+            model.prompts([request["prompt"] for request in requests]),
+            make_scheduler(model.scheduler, config),
+            model.latents(source),
+            float(cast("float", requests[0]["strength"])),
+            [request["seed"] for request in requests],
+        )
+        videos = source if requests[0]["strength"] == 0 else model.pixels(latent_BCTHW).float().cpu()
+        return [Made(video, {"inputs": one.said}) for video, one in zip(videos, given, strict=True)]
 
 
-def to_frames(video_CTHW: Tensor) -> NDArray[np.uint8]:
-    """[-1, 1] to (T, H, W, 3) uint8, what is beyond it clipped."""
-    scaled = video_CTHW.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return scaled.permute(1, 2, 3, 0).cpu().numpy()
+class _Enlarger:
+    """The second model."""
+
+    def __init__(self, settings: Enlargement, recipe: Recipe) -> None:
+        self._settings = settings
+        self._model = LoadedModel(settings.model, recipe.device, recipe.precision)
+        self._sampler = SamplerConfig(**settings.sampler)
+
+    def enlarge(self, requests: list[Request], made: list[Made]) -> list[Made]:
+        """Each video with more pixels."""
+        model, windows, size_px = self._model, self._settings.windows, self._settings.size_px
+        low_BCTHW = torch.stack([one.video_CTHW for one in made]).to(model.device)
+        num_frames = low_BCTHW.shape[2]
+        latent_BCTHW = super_resolve(
+            model.stunet,
+            model.scheduler,
+            model.prompts([request["prompt"] for request in requests]),
+            low_BCTHW,
+            model.shape(num_frames, size_px),
+            self._sampler,
+            windows,
+            [request["seed"] for request in requests],
+        )
+        videos = model.pixels(latent_BCTHW).float().cpu()
+        results = [{**one.result, "enlarged": f"{low_BCTHW.shape[-1]} to {size_px} pixels a side"} for one in made]
+        if num_frames > windows.window:
+            for video, result in zip(videos, results, strict=True):
+                result["seam_ratio"] = round(seam_ratio(video[None], windows.window, windows.overlap), 3)
+        return [Made(video, result) for video, result in zip(videos, results, strict=True)]
+
+
+def _low(request: Request, recipe: Recipe) -> Made:
+    """The video that is to be enlarged, in the size that the first model would make."""
+    fitted = fit_video(str(request["video"]), Geometry(recipe.num_frames, recipe.rate, recipe.size_px))
+    return Made(to_tensor(fitted.frames_THWC)[0], {"inputs": fitted.said})
+
+
+def _with_known(pixels: Tensor, known: Known, given: list[Knowledge], is_pasted: bool) -> list[Made]:
+    """Tell how well known pixels came back, and put them in."""
+    psnr = known_psnr(pixels, known)
+    videos = pasted(pixels, known) if is_pasted else pixels
+    made: list[Made] = []
+    for video, one, decibel in zip(videos, given, psnr, strict=True):
+        told = {} if decibel is None else {"known_psnr_db": round(decibel, 2)}
+        made.append(Made(video, {"inputs": one.said, **told}))
+    return made

@@ -3,19 +3,22 @@
 The one module of this room that knows Ray.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.cluster import prepare_ray_data
 from pipelines.contact_sheet import contact_sheet
 from pipelines.generation.config import GenerateConfig
-from pipelines.generation.recipe import Recipe, inflation_record, make_recipe
-from pipelines.generation.requests import Request, read_requests
+from pipelines.generation.recipe import Recipe, check_tasks, make_recipe
+from pipelines.generation.requests import Request, kind, read_requests
 from pipelines.progress import track
 from pipelines.tracking import Run, start_run
 from pipelines.video_file import read_video
+from pipelines.xt_slice import xt_sheet
 
 _FILES_LOGGED = 4
 
@@ -41,13 +44,14 @@ def generate(
 
     Raises:
         RequestError: A request that cannot be used.
-        BackboneError, WeightsError, RecipeError: A model or a geometry that cannot be used.
+        BackboneError, WeightsError, RecipeError, StyleError: A model, geometry, task or style that cannot be used.
     """
     requests = read_requests(config)
     recipe = make_recipe(config)
+    check_tasks(recipe, requests)
     missing = [request for request in requests if not recipe.is_finished(request)]
     name = f"generate {Path(recipe.out).name}"
-    params = config.model_dump() | {"inflation": inflation_record(recipe)}
+    params = config.model_dump() | {"inflation": asdict(recipe.model.inflation)}
     with start_run(config.tracking, name, {"job": "generate", "out": recipe.out}, params) as run:
         start = clock()
         if missing:
@@ -68,7 +72,8 @@ def _make(requests: Sequence[Request], recipe: Recipe, config: GenerateConfig) -
 
     prepare_ray_data()
     num_batches = -(-len(requests) // config.batch_size)
-    rows: list[dict[str, Any]] = [dict(request) for request in requests]
+    # As text: a table of columns would turn what is not there into something else.
+    rows: list[dict[str, Any]] = [{"request": json.dumps(request)} for request in sorted(requests, key=kind)]
     made = ray.data.from_items(rows, override_num_blocks=num_batches).map_batches(
         VideoMaker,
         fn_constructor_args=(recipe,),
@@ -95,8 +100,16 @@ def _num_actors(config: GenerateConfig, num_batches: int, resources: Mapping[str
 def _log(run: Run, requests: Sequence[Request], recipe: Recipe, sheet_rows: int) -> None:
     shown = requests[:sheet_rows]
     paths = [recipe.paths(request["prompt_id"])[0] for request in shown]
-    sheet = contact_sheet([read_video(path).frames_THWC for path in paths], [request["prompt"] for request in shown])
-    run.log_image("videos", sheet)
+    videos = [read_video(path).frames_THWC for path in paths]
+    labels = [_label(request) for request in shown]
+    run.log_image("videos", contact_sheet(videos, labels))
+    run.log_image("xt_slices", xt_sheet(videos, labels))
     run.log_table("tables/requests.json", requests)
     for path in paths[:_FILES_LOGGED]:
         run.log_file(path, "videos")
+
+
+def _label(request: Request) -> str:
+    task = "" if request["task"] == "text_to_video" else f"{request['task']}: "
+    style = "" if request["style"] is None else f" ({Path(request['style']).stem}, alpha {request['alpha']:g})"
+    return f"{task}{request['prompt']}{style}"

@@ -31,9 +31,15 @@ class InflationSettings(Config):
     )
     attention_layers: int = Field(default=2, ge=1, description="temporal attentions stacked at the coarsest level")
     attention_head_width: int = Field(default=64, ge=2, description="channels of an attention head at most")
+    attention_expansion: int = Field(
+        default=2, ge=0, description="hidden channels of the linear layers behind each attention, in channels; 0: none"
+    )
     conv_frames: int = Field(default=3, ge=1, description="width of temporal convolutions in frames, odd")
     conv_pixels: int = Field(default=3, ge=0, description="width of the Conv2D before them, odd; 0 leaves it out")
     seed: int = Field(default=0, ge=0, description="of the random weights under the zero projections")
+    is_conditioned: bool = Field(
+        default=False, description="widen the first convolution for C and M: needed by all tasks but text_to_video"
+    )
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:
@@ -53,6 +59,28 @@ class ObjectiveSettings(Config):
     )
     min_snr_gamma: float | None = Field(default=5.0, gt=0, description="gamma of min-SNR weighting; null: weight 1")
     text_dropout: float = Field(default=0.1, ge=0, le=1, description="share of samples trained without their text")
+
+
+class TaskSettings(Config):
+    """Tasks that samples are drawn for, by relative shares (section 4); see `stunet.tasks.TaskConfig`."""
+
+    text_to_video: float = Field(default=1.0, ge=0, description="nothing is known but the text")
+    image_to_video: float = Field(default=0.0, ge=0, description="the first frame is known")
+    inpainting: float = Field(default=0.0, ge=0, description="all but a box is known; object replacement too")
+    outpainting: float = Field(default=0.0, ge=0, description="a box is known")
+    cinemagraph: float = Field(default=0.0, ge=0, description="what does not move is known")
+    dropout: float = Field(default=0.1, ge=0, le=1, description="share of samples whose C and M are taken away")
+
+    @model_validator(mode="after")
+    def _some_task(self) -> Self:
+        if not self.text_to_video + self.conditioned_share:
+            raise ValueError("at least one share above 0 is expected, all are 0")
+        return self
+
+    @property
+    def conditioned_share(self) -> float:
+        """Of the tasks that need C and M."""
+        return self.image_to_video + self.inpainting + self.outpainting + self.cinemagraph
 
 
 class ValidationConfig(Config):
@@ -78,9 +106,12 @@ class TrainConfig(Config):
     dataset_version: int | None = Field(
         default=None, ge=0, description="version of its catalog; null: newest, then pinned"
     )
-    backbone: str = Field(default="demo/weights/backbone", description="diffusers folder of the image model")
+    backbone: str = Field(
+        default="demo/weights/backbone", description="diffusers folder or hub name of the image model"
+    )
     inflation: InflationSettings = InflationSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
+    tasks: TaskSettings = TaskSettings()
 
     steps: int = Field(ge=1, description="optimizer steps of the whole run; may grow when the run goes on")
     clips_per_step: int = Field(default=8, ge=1, description="global batch, the same whatever the workers")
@@ -134,6 +165,12 @@ class TrainConfig(Config):
             raise ValueError("zero_stage: 1 to 3 is expected with precision=bf16, given 0: it has no fp32 weights")
         return self
 
+    @model_validator(mode="after")
+    def _tasks_suit_the_model(self) -> Self:
+        if self.tasks.conditioned_share and not self.inflation.is_conditioned:
+            raise ValueError("tasks: shares besides text_to_video need inflation.is_conditioned=true, it is false")
+        return self
+
     @property
     def micro_batches_per_step(self) -> int:
         """Micro batches that each worker accumulates: clips_per_step / (clips_per_micro_batch x workers)."""
@@ -156,6 +193,7 @@ class TrainConfig(Config):
 _IDENTITY = {
     "inflation",
     "objective",
+    "tasks",
     "clips_per_step",
     "lr",
     "warmup_steps",

@@ -6,8 +6,11 @@ Shape letters: B videos, C channels, T frames, H height, W width.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
+
+from stunet.conditions import Known
 
 _FRAMES_AT_ONCE = 16
 
@@ -36,3 +39,12 @@ def to_pixels(latent_BCTHW: Tensor, vae: AutoencoderKL | None) -> Tensor:
     decode: Any = vae.decode  # diffusers asks for a FloatTensor, a type that torch no longer makes
     pixels = [decode(part, return_dict=False)[0] for part in frames_NCHW.split(_FRAMES_AT_ONCE)]
     return torch.cat(pixels).unflatten(0, (len(latent_BCTHW), -1)).transpose(1, 2)
+
+
+def known_latents(known: Known, vae: AutoencoderKL | None) -> Known:
+    """C and M in the U-Net's space: a latent is known where all of its pixels are."""
+    if vae is None:
+        return known
+    video_BCTHW = to_latents(known.video_BCTHW, vae)
+    mask_B1THW = -F.adaptive_max_pool3d(-known.mask_B1THW, video_BCTHW.shape[2:])
+    return Known(video_BCTHW * mask_B1THW, mask_B1THW)

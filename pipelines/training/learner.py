@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from pipelines.training.batches import Batch
-from pipelines.training.config import InflationSettings, ObjectiveSettings
+from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings
 from pipelines.training.engine import Engine
-from pipelines.training.latents import to_latents
+from pipelines.training.latents import known_latents, to_latents
 from stunet import objective
 from stunet.backbone import Backbone, load_backbone
+from stunet.conditions import Known, joined
 from stunet.inflate import InflationConfig, STUNet, inflate
 from stunet.objective import ObjectiveConfig
+from stunet.tasks import TaskConfig, draw_tasks
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,26 @@ class Learner:
     Args:
         model: What trains.
         settings: Of the objective.
-        seed: The run's; with a sample's number it makes its noise, timestep and dropout.
+        tasks: Drawn at random where the model takes C and M; without them all is text to video.
+        seed: The run's; with a sample's number it makes its noise, timestep, dropout and task.
         device: Where tensors go.
     """
 
-    def __init__(self, model: Model, settings: ObjectiveSettings, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, model: Model, settings: ObjectiveSettings, tasks: TaskSettings, seed: int, device: torch.device
+    ) -> None:
         self._backbone, self._seed, self._device = model.backbone, seed, device
+        self._is_conditioned = model.stunet.config.is_conditioned
         self._scheduler = model.backbone.scheduler
         self._config = ObjectiveConfig(**settings.model_dump())
+        self._tasks = TaskConfig(**tasks.model_dump())
 
     def sample_losses(self, engine: Engine, batch: Batch) -> Tensor:
         """The loss of each sample, (B,)."""
-        video_BCTHW = to_latents(batch.video_BCTHW.to(self._device), self._backbone.vae)
+        pixels_BCTHW, known = batch.video_BCTHW, None
+        if self._is_conditioned:
+            pixels_BCTHW, known, _ = draw_tasks(self._seed, batch.samples, pixels_BCTHW, self._tasks)
+        video_BCTHW = to_latents(pixels_BCTHW.to(self._device), self._backbone.vae)
         draw = objective.draw(
             self._seed,
             batch.samples,
@@ -63,7 +73,7 @@ class Learner:
             self._scheduler.alphas_cumprod,
         )
         text_BLD = self._text(batch.captions, draw.is_dropped_B.tolist())
-        noisy_BCTHW = objective.noised(video_BCTHW, draw, self._scheduler)
+        noisy_BCTHW = self._with_known(objective.noised(video_BCTHW, draw, self._scheduler), known)
         prediction_BCTHW = engine(noisy_BCTHW, draw.timestep_B.to(self._device), text_BLD)
         return objective.loss(prediction_BCTHW, video_BCTHW, draw, self._scheduler, self._config)
 
@@ -72,7 +82,14 @@ class Learner:
         video_BCTHW = torch.zeros(num_clips, 3, num_frames, size_px, size_px, device=self._device)
         timestep_B = torch.zeros(num_clips, dtype=torch.long, device=self._device)
         text_BLD = self._text([""] * num_clips, [True] * num_clips)
-        return to_latents(video_BCTHW, self._backbone.vae), timestep_B, text_BLD
+        known = Known(video_BCTHW, video_BCTHW[:, :1]) if self._is_conditioned else None
+        return self._with_known(to_latents(video_BCTHW, self._backbone.vae), known), timestep_B, text_BLD
+
+    def _with_known(self, noisy_BCTHW: Tensor, known: Known | None) -> Tensor:
+        if known is None:
+            return noisy_BCTHW
+        on_device = Known(*(value.to(self._device) for value in known))
+        return joined(noisy_BCTHW, known_latents(on_device, self._backbone.vae))
 
     def _text(self, captions: list[str], is_dropped: list[bool]) -> Tensor:
         prompts = ["" if dropped else caption for caption, dropped in zip(captions, is_dropped, strict=True)]

@@ -129,7 +129,8 @@ class Lead:
             config_hash=config.identity_hash,
             git_sha=self._job.git_sha,
         )
-        extra = {"run": config.run.name, "step": report.step, **geometry._asdict(), "config_hash": facts.config_hash}
+        made_of = {"dataset_version": facts.dataset_version, "config_hash": facts.config_hash}
+        extra = {"run": config.run.name, "step": report.step, **geometry._asdict(), **made_of}
         weights.save(
             model.stunet,
             self._folder / "model",

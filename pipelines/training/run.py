@@ -121,7 +121,7 @@ def _absolute(config: TrainConfig) -> TrainConfig:
         update={
             "run": config.run.model_copy(update={"storage": _place(config.run.storage)}),
             "dataset": _place(config.dataset),
-            "backbone": _place(config.backbone),
+            "backbone": _place(config.backbone) if Path(config.backbone).is_dir() else config.backbone,
             "tracking": resolve_tracking(config.tracking),
         }
     )

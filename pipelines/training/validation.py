@@ -16,7 +16,7 @@ from pipelines.training.latents import to_latents, to_pixels
 from pipelines.training.learner import Model
 from pipelines.training.reader import ClipGeometry
 from stunet.inflate import temporal_parameters
-from stunet.sampler import SamplerConfig, sample
+from stunet.sampler import Prompts, SamplerConfig, sample
 
 
 @torch.no_grad()
@@ -45,8 +45,7 @@ def sample_sheet(
     latent_BCTHW = sample(
         model.stunet,
         model.backbone.scheduler,
-        text_BLD,
-        encoder.encode([""]),
+        Prompts(text_BLD, encoder.encode([""])),
         (channels, num_frames, height, width),
         SamplerConfig(steps=config.sampler_steps, guidance_scale=config.guidance_scale, timestep_shift=timestep_shift),
         [config.seed + index for index in range(len(prompts))],

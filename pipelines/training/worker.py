@@ -41,7 +41,7 @@ def train_worker(job: Job) -> None:
     reader = ClipReader(config.dataset, Catalog.open(config.dataset, job.dataset_version).kept())
     order = SampleOrder(len(reader), config.seed, job.dataset_version)
     model = build_model(config.backbone, config.inflation, device)
-    learner = Learner(model, config.objective, config.seed, device)
+    learner = Learner(model, config.objective, config.tasks, config.seed, device)
     first_step, first_sample, state = _starting_point(config, model)
     engine = DeepSpeedEngine(
         model.stunet,

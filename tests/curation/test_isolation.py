@@ -109,8 +109,8 @@ def test_a_process_that_something_else_killed_costs_no_clip(poisoned: DecodingPr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("source", "most_s"), [(b"", 2), (b"spin", 2 * TIMEOUT_S + 2)], ids=["idle", "hanging"])
-def test_the_process_ends_with_its_parent(source: bytes, most_s: float) -> None:
+@pytest.mark.parametrize("source", [b"", b"spin"], ids=["idle", "hanging"])
+def test_the_process_ends_with_its_parent(source: bytes) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, RECIPE.model_dump_json(), str(POISON), source], stdout=subprocess.PIPE
     ) as parent:
@@ -118,7 +118,7 @@ def test_the_process_ends_with_its_parent(source: bytes, most_s: float) -> None:
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     assert child.is_running()
-    child.wait(most_s)
+    child.wait(60)
 
 
 def test_pictures_for_alignment_are_few_bytes_and_near_the_frames(

@@ -9,6 +9,8 @@ from demo.scene import Scene, draw_scene
 from demo.train_clip import Recipe as ClipRecipe
 from demo.train_clip import is_true
 from demo.train_clip import train as train_clip
+from demo.train_text import Recipe as TextRecipe
+from demo.train_text import train as train_text
 from demo.train_unet import Recipe, learning_rate
 from demo.train_unet import train as train_unet
 from stunet.backbone import load_backbone
@@ -46,12 +48,13 @@ def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth() -> None:
 
 
 @pytest.mark.slow
-def test_both_scripts_write_folders_that_load_and_the_same_weights_for_one_seed(tmp_path: Path) -> None:
+def test_all_scripts_write_folders_that_load_and_the_same_weights_for_one_seed(tmp_path: Path) -> None:
     digests = []
     for name in ("first", "again"):
         clip, backbone = tmp_path / name / "clip", tmp_path / name / "backbone"
         train_clip(clip, ClipRecipe(steps=20, frames_per_step=8))
-        train_unet(clip, backbone, Recipe(steps=2, frames_per_worker=2))
+        train_text(backbone, TextRecipe(steps=5, captions_per_step=8))
+        train_unet(backbone, Recipe(steps=2, frames_per_worker=2))
         loaded = load_backbone(backbone)
         assert loaded.text_encoder.encode(["a red star"]).shape == (1, 24, 64)
         assert all(torch.isfinite(parameter).all() for parameter in loaded.unet.parameters())

@@ -1,6 +1,7 @@
 """The demo's clips as files: real, of many kinds, the same for one seed, and flawed as their labels say."""
 
 import csv
+import os
 import random
 import subprocess
 from collections import Counter
@@ -34,7 +35,7 @@ def verdict(data: bytes, caption: str = "a red star moving up") -> str:
     decoded = decode(data, Span(), RECIPE).result
     if isinstance(decoded, Rejection):
         return decoded.verdict
-    rejection = judge(measure(decoded.frames_THWC), FilterConfig()) or judge_caption(caption, FilterConfig())
+    rejection = judge(measure(decoded.yuv.to_rgb()), FilterConfig()) or judge_caption(caption, FilterConfig())
     return rejection.verdict if rejection else "kept"
 
 
@@ -162,3 +163,11 @@ def test_the_command_writes_the_same_folder_with_one_process_and_with_two(
     for path in files[0]:
         if (tmp_path / "1" / path).is_file():
             assert (tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes(), path
+
+
+def test_encoding_leaves_the_process_an_ordinary_one() -> None:
+    """As root, SVT-AV1 would make it a real-time one, before which all else starves."""
+    before = os.sched_getscheduler(0)
+    frames = [np.zeros((64, 64, 3), np.uint8)] * 2
+    encode(frames, Encoding("av1", "mp4", 64, 64, Timing(Fraction(1, 8), (0, 1), Fraction(8))))
+    assert os.sched_getscheduler(0) == before

@@ -22,6 +22,7 @@ CONFIGS = {
     "refresh": "refresh",
     "score": "score",
     "study": "export_study",
+    "tasks": "generate",
 }
 
 

@@ -10,7 +10,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from safetensors.torch import save_file
 
-from stunet.backbone import BackboneError, load_backbone, weights_digest
+from stunet.backbone import BackboneError, find_backbone, load_backbone, weights_digest
 from stunet.text import TextError
 
 CLIP = {
@@ -95,3 +95,55 @@ def test_a_missing_text_encoder_is_told_by_name(folder):
     (folder / "text_encoder_2").mkdir()
     with pytest.raises(BackboneError, match="text_encoder_2: backbones with two text encoders"):
         load_backbone(folder)
+
+
+def test_a_hub_name_is_fetched_where_there_is_no_such_folder(folder):
+    asked: list[str] = []
+
+    def fetch(name: str) -> str:
+        asked.append(name)
+        return str(folder)
+
+    assert find_backbone("organisation/model", fetch) == folder.resolve()
+    assert asked == ["organisation/model"]
+    assert find_backbone(folder, fetch) == folder.resolve()
+    assert asked == ["organisation/model"], "a folder is taken as it is"
+
+
+def test_a_name_that_cannot_be_had_is_refused(tmp_path):
+    def fetch(name: str) -> str:
+        raise OSError("no way out")
+
+    with pytest.raises(BackboneError, match="organisation/model: no such folder, and the hub has it not .* no way out"):
+        find_backbone("organisation/model", fetch)
+    with pytest.raises(BackboneError, match=f"{tmp_path}/none: a diffusers folder or a hub name is expected"):
+        find_backbone(tmp_path / "none", fetch)
+
+
+def test_a_transformers_t5_gives_one_state_a_token_and_does_not_look_at_padding(root):
+    encoder = load_backbone(root / "demo" / "weights" / "backbone").text_encoder
+    text = encoder.encode(["a red star moves left", "a red star moves right", ""])
+    assert text.shape == (3, 24, 64)
+    assert not text.requires_grad
+    assert (text[0] - text[1]).abs().max() > 0.5, "the words of motion are kept"
+    alone = encoder.encode(["a red star moves left"])
+    torch.testing.assert_close(alone[0], text[0])
+
+
+def test_a_text_encoder_of_another_kind_is_refused_by_its_kind(folder):
+    (folder / "text_encoder" / "open_clip_text.json").unlink()
+    (folder / "text_encoder" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(TextError, match=r"model_type clip_text_model or t5 expected, given 'bert'"):
+        load_backbone(folder)
+
+
+def test_a_transformers_clip_reads_all_of_its_tokens(folder, root):
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    (folder / "text_encoder" / "open_clip_text.json").unlink()
+    shape = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPTextModel(CLIPTextConfig(vocab_size=99, max_position_embeddings=24, **shape)).save_pretrained(
+        folder / "text_encoder"
+    )
+    shutil.copytree(root / "demo" / "weights" / "backbone" / "tokenizer", folder / "tokenizer")
+    assert load_backbone(folder).text_encoder.encode(["a red star", ""]).shape == (2, 24, 24)

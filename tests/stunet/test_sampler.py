@@ -34,13 +34,13 @@ def knowing(answer, schedule):
     return predict
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpm++"])
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "dpm++", "unipc"])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_a_model_that_knows_the_video_makes_it(rng, name, prediction_type):
     answer = torch.rand(1, *SHAPE, generator=rng) * 2 - 1
     schedule, text = ddpm(prediction_type), torch.zeros(2, 1, 1)
     config = SamplerConfig(scheduler=name, steps=10, guidance_scale=4.0)
-    made = sample(knowing(answer, schedule), schedule, text, text[:1], SHAPE, config, [1, 2])
+    made = sample(knowing(answer, schedule), schedule, Prompts(text, text[:1]), SHAPE, config, [1, 2])
     torch.testing.assert_close(made, answer.expand_as(made), atol=2e-3, rtol=0)
 
 
@@ -51,7 +51,7 @@ def test_a_shifted_grid_ends_in_the_same_video(rng, shift):
     config = SamplerConfig(steps=10, timestep_shift=shift)
     grids = [make_scheduler(schedule, SamplerConfig(steps=10)).timesteps, make_scheduler(schedule, config).timesteps]
     assert (grids[1][1:] > grids[0][1:]).all()
-    made = sample(knowing(answer, schedule), schedule, text, text, SHAPE, config, [1])
+    made = sample(knowing(answer, schedule), schedule, Prompts(text, text), SHAPE, config, [1])
     torch.testing.assert_close(made, answer, atol=2e-3, rtol=0)
 
 
@@ -63,11 +63,12 @@ def test_the_spread_of_the_world_is_kept(rng):
         alpha = schedule.alphas_cumprod[timestep.long()][:, None, None, None, None]
         return video * alpha.sqrt() * 0.25 / (alpha * 0.25 + 1 - alpha)
 
-    for name in ("ddim", "dpm++"):
+    for name in ("ddim", "ddpm", "dpm++", "unipc"):
         config = SamplerConfig(scheduler=name, steps=50, guidance_scale=1.0)
         noise = torch.randn(8, 4, 4, 16, 16, generator=rng)
-        made = denoise(guided(ideal, config), Prompts(text, text), make_scheduler(schedule, config), noise)
-        assert made.std().item() == pytest.approx(0.5, abs=0.02)
+        made = denoise(guided(ideal, config), Prompts(text, text), make_scheduler(schedule, config), noise, range(8))
+        # The variance of `ddpm` is that of a world of one video: in few steps it falls a little short.
+        assert made.std().item() == pytest.approx(0.5, abs=0.04 if name == "ddpm" else 0.02)
 
 
 def test_guidance_moves_away_from_the_prediction_without_text_and_drops_a_learned_variance():
@@ -90,14 +91,14 @@ def test_rescaled_guidance_has_the_spread_of_the_conditional_prediction(rng):
 
 
 @pytest.mark.parametrize("thresholding", ["static", "dynamic"])
-@pytest.mark.parametrize("name", ["ddim", "dpm++"])
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "dpm++", "unipc"])
 def test_thresholding_takes_one_quantile_a_video_never_one_a_frame(name, thresholding):
     """A video whose second half is twice as bright stays so: only the whole is scaled, or clipped."""
     answer = torch.ones(1, *SHAPE)
     answer[:, :, 2:] = 2.0
     schedule, text = ddpm("sample"), torch.zeros(1, 1, 1)
     config = SamplerConfig(scheduler=name, steps=5, guidance_scale=1.0, thresholding=thresholding, dynamic_quantile=1.0)
-    made = sample(knowing(answer, schedule), schedule, text, text, SHAPE, config, [0])
+    made = sample(knowing(answer, schedule), schedule, Prompts(text, text), SHAPE, config, [0])
     expected = {"static": [1.0, 1.0], "dynamic": [0.5, 1.0]}[thresholding]
     assert [made[:, :, 0].mean().item(), made[:, :, 3].mean().item()] == pytest.approx(expected, abs=1e-3)
 
@@ -107,25 +108,25 @@ def test_the_same_seed_makes_the_same_video(make_unet, rng):
     text, null = torch.randn(2, 7, 24, generator=rng), torch.zeros(1, 7, 24)
     config = SamplerConfig(steps=3)
     shape = (3, 8, 16, 16)
-    made = sample(stunet, schedule, text, null, shape, config, [5, 6])
-    assert torch.equal(sample(stunet, schedule, text, null, shape, config, [5, 6]), made)
-    assert not torch.equal(sample(stunet, schedule, text, null, shape, config, [5, 7])[1], made[1])
+    made = sample(stunet, schedule, Prompts(text, null), shape, config, [5, 6])
+    assert torch.equal(sample(stunet, schedule, Prompts(text, null), shape, config, [5, 6]), made)
+    assert not torch.equal(sample(stunet, schedule, Prompts(text, null), shape, config, [5, 7])[1], made[1])
     assert made.abs().max() <= 1
     # In another batch the order of additions may differ in the last bits, and nothing else.
-    alone = sample(stunet, schedule, text[1:], null, shape, config, [6])
+    alone = sample(stunet, schedule, Prompts(text[1:], null), shape, config, [6])
     torch.testing.assert_close(alone[0], made[1], atol=1e-4, rtol=0)
 
 
 def test_progress_is_told_after_each_step():
     schedule, text, done = ddpm("sample"), torch.zeros(1, 1, 1), list[int]()
-    sample(lambda v, t, x: v, schedule, text, text, SHAPE, SamplerConfig(steps=4), [0], done.append)
+    sample(lambda v, t, x: v, schedule, Prompts(text, text), SHAPE, SamplerConfig(steps=4), [0], done.append)
     assert done == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scheduler": "euler"}, "scheduler: one of ddim, dpm.* expected, given 'euler'"),
+        ({"scheduler": "euler"}, "scheduler: one of ddim, ddpm, .* expected, given 'euler'"),
         ({"steps": 0}, "steps: at least 1"),
         ({"thresholding": "hard"}, "thresholding: none, static or dynamic"),
         ({"guidance_rescale": 2.0}, "guidance_rescale: 0 to 1"),
@@ -135,8 +136,8 @@ def test_progress_is_told_after_each_step():
 def test_settings_that_cannot_be_used_are_refused_by_name(values, message):
     with pytest.raises(ValueError, match=message):
         SamplerConfig(**values)
-    with pytest.raises(ValueError, match="seeds: one a prompt expected, given 1 for 2"):
-        sample(None, None, torch.zeros(2, 1, 1), torch.zeros(1, 1, 1), SHAPE, SamplerConfig(), [0])
+    with pytest.raises(ValueError, match="seeds: one a video expected, given 1 for 2"):
+        sample(None, None, Prompts(torch.zeros(2, 1, 1), torch.zeros(1, 1, 1)), SHAPE, SamplerConfig(), [0])
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_sdedit_of_strength_0_returns_the_input_and_of_more_strength_moves_furth
     distances = [(edit(strength) - source).square().mean().item() for strength in (0.2, 0.5, 1.0)]
     assert distances == sorted(distances)
     noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))[None]
-    whole = denoise(guided(half_sure, config), prompts, make_scheduler(schedule, config), noise)
+    whole = denoise(guided(half_sure, config), prompts, make_scheduler(schedule, config), noise, [3])
     torch.testing.assert_close(edit(1.0), whole, atol=0.05, rtol=0)
     with pytest.raises(ValueError, match=r"strength: 0 to 1 expected, given 1\.5"):
         edit(1.5)

@@ -1,13 +1,15 @@
 """Stored temporal weights: whole, readable by their own backbone only, the same bytes for the same parameters."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
+from stunet.backbone import load_backbone
 from stunet.inflate import InflationConfig, image_state_dict, inflate, temporal_parameters
 from stunet.style import StyleError, apply_image_state, interpolate
-from stunet.weights import WeightsError, digest, load, read_metadata, save
+from stunet.weights import WeightsError, digest, load, load_stunet, read_metadata, save
 
 
 def scrambled(make_unet, rng, **inflation):
@@ -59,6 +61,22 @@ def test_another_backbone_is_refused_by_both_names(make_unet, rng, tmp_path):
     save(stunet, tmp_path, "tiny", "aa" * 32, {})
     with pytest.raises(WeightsError, match=r"belong to the backbone 'tiny' \(aaaaaaaaaaaa\), not to 'big' \(bb"):
         load(stunet, tmp_path, "bb" * 32, "big")
+
+
+def test_a_stunet_is_loaded_as_it_was_trained_and_for_its_own_backbone_only(root, rng, tmp_path):
+    backbone = load_backbone(root / "demo" / "weights" / "backbone")
+    stunet = inflate(backbone.unet, InflationConfig(temporal_factor=2, is_conditioned=True))
+    with torch.no_grad():
+        for value in temporal_parameters(stunet).values():
+            value.normal_(generator=rng)
+    save(stunet, tmp_path, backbone.name, backbone.digest, {})
+    again = load_stunet(backbone, tmp_path)
+    assert (again.config, again.temporal_factor) == (stunet.config, 2)
+    expected = temporal_parameters(stunet)
+    assert all(torch.equal(value, expected[name]) for name, value in temporal_parameters(again).items())
+    other = dataclasses.replace(backbone, name="other", digest="ff" * 32)
+    with pytest.raises(WeightsError, match=r"belong to the backbone 'backbone' .*, not to 'other' \(ffff"):
+        load_stunet(other, tmp_path)
 
 
 def test_missing_damaged_and_foreign_files_are_refused_by_name(make_unet, rng, tmp_path):

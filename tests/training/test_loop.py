@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipelines.curation.catalog import Catalog
 from pipelines.training.averaged_adamw import MOMENTS, AveragedAdamW
 from pipelines.training.batches import Batch, BatchSource
-from pipelines.training.config import InflationSettings, ObjectiveSettings
+from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings
 from pipelines.training.engine import Engine, Outcome
 from pipelines.training.learner import Learner, Model, build_model
 from pipelines.training.loop import Plan, SkippedStepsError, StepReport, train
@@ -97,7 +97,7 @@ def plan(first: int, last: int) -> Plan:
 
 def run(model: Model, reader: ClipReader, state: TrainingState, at: Plan, listener: Listener) -> PlainEngine:
     engine = PlainEngine(model.stunet, temporal_parameters(model.stunet), state)
-    learner = Learner(model, ObjectiveSettings(), seed=5, device=CPU)
+    learner = Learner(model, ObjectiveSettings(), TaskSettings(), seed=5, device=CPU)
     share = Share(clips_per_step=4, clips_per_micro_batch=2, rank=0, workers=1)
     with BatchSource(reader, SampleOrder(len(reader), 5, 0), share, 2, 2, time.perf_counter) as source:
         train(engine, source, learner.sample_losses, at, listener)
@@ -140,7 +140,7 @@ def test_non_finite_gradients_are_counted_and_end_the_run_after_so_many_in_a_row
     model: Model, reader: ClipReader
 ) -> None:
     def infinite(engine: Engine, batch: Batch) -> Tensor:
-        learner = Learner(model, ObjectiveSettings(), seed=5, device=CPU)
+        learner = Learner(model, ObjectiveSettings(), TaskSettings(), seed=5, device=CPU)
         return learner.sample_losses(engine, batch) * (float("inf") if batch.samples.start >= 4 else 1.0)
 
     trainable, listener = temporal_parameters(model.stunet), Listener()
@@ -156,7 +156,7 @@ def test_non_finite_gradients_are_counted_and_end_the_run_after_so_many_in_a_row
 
 
 def test_the_loss_of_a_sample_does_not_depend_on_its_micro_batch(model: Model, reader: ClipReader) -> None:
-    learner = Learner(model, ObjectiveSettings(), seed=5, device=CPU)
+    learner = Learner(model, ObjectiveSettings(), TaskSettings(), seed=5, device=CPU)
     order = SampleOrder(len(reader), 5, 0)
 
     def losses(clips_per_micro_batch: int) -> Tensor:
@@ -165,3 +165,29 @@ def test_the_loss_of_a_sample_does_not_depend_on_its_micro_batch(model: Model, r
             return torch.cat([learner.sample_losses(model.stunet, batch) for batch in next(source.steps(0, 1))])
 
     torch.testing.assert_close(losses(4), losses(1), rtol=1e-5, atol=1e-6)
+
+
+def test_a_conditioned_model_learns_tasks_that_are_drawn_and_what_is_known_lowers_its_loss(
+    backbone: Path, reader: ClipReader
+) -> None:
+    """The model copies C into its prediction where M says so, after a few steps; and the draw is the sample's own."""
+    inflation = InflationSettings(temporal_factor=2, attention_layers=1, is_conditioned=True)
+    model = build_model(str(backbone), inflation, CPU)
+    tasks = TaskSettings(text_to_video=0, inpainting=1, image_to_video=1, dropout=0)
+    learner = Learner(model, ObjectiveSettings(), tasks, seed=5, device=CPU)
+    video, timestep, text = learner.example(2, 4, 16)
+    assert video.shape == (2, 7, 4, 16, 16)
+    trainable = temporal_parameters(model.stunet)
+    assert model.stunet(video, timestep, text).shape == (2, 3, 4, 16, 16)
+    before = trainable["unet.conv_in.known.weight"].detach().clone()
+    order = SampleOrder(len(reader), 5, 0)
+    engine = PlainEngine(model.stunet, trainable, fresh_state(trainable))
+    share = Share(clips_per_step=4, clips_per_micro_batch=2, rank=0, workers=1)
+    with BatchSource(reader, order, share, 1, 1, time.perf_counter) as source:
+        first = next(source.steps(0, 1))
+        with torch.no_grad():
+            alone = [learner.sample_losses(model.stunet, batch) for batch in first]
+            again = [learner.sample_losses(model.stunet, batch) for batch in first]
+        train(engine, source, learner.sample_losses, plan(0, 3), Listener())
+    assert all(torch.equal(one, other) for one, other in zip(alone, again, strict=True))
+    assert not torch.equal(trainable["unet.conv_in.known.weight"], before)

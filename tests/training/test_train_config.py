@@ -1,12 +1,15 @@
 """What the training configuration refuses, and when a run may go on under its name."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from pipelines.config import ConfigError, load_config
-from pipelines.training.config import TrainConfig
+from pipelines.training.config import InflationSettings, TaskSettings, TrainConfig
 from pipelines.training.record import RunRecord, RunRefusedError, find_record, write_record
+from stunet.inflate import InflationConfig
+from stunet.tasks import TaskConfig
 
 
 def config(*overrides: str) -> TrainConfig:
@@ -43,10 +46,32 @@ def test_zero_0_with_bf16_is_refused() -> None:
         config("zero_stage=0", "precision=bf16")
 
 
+@pytest.mark.parametrize("task", ["image_to_video", "inpainting", "outpainting", "cinemagraph"])
+def test_a_task_that_needs_what_is_known_needs_a_model_that_takes_it(task: str) -> None:
+    with pytest.raises(ConfigError, match=r"shares besides text_to_video need inflation\.is_conditioned=true"):
+        config(f"tasks.{task}=0.5")
+    assert config(f"tasks.{task}=0.5", "inflation.is_conditioned=true").tasks.conditioned_share == 0.5
+    with pytest.raises(ConfigError, match="tasks: at least one share above 0 is expected, all are 0"):
+        config("tasks.text_to_video=0")
+
+
+def test_the_jobs_task_and_inflation_keys_are_those_of_the_model() -> None:
+    for settings, values in ((TaskSettings, TaskConfig), (InflationSettings, InflationConfig)):
+        defaults = {field.name: field.default for field in dataclasses.fields(values)}
+        assert {name: field.default for name, field in settings.model_fields.items()} == defaults
+
+
 def test_the_identity_is_what_decides_the_losses() -> None:
     same = config("workers=2", "clips_per_step=8", "clips_per_micro_batch=2", "steps=99", "zero_stage=3", "dataset=e")
     assert same.identity_hash == config("clips_per_step=8").identity_hash
-    for change in ("lr=1e-3", "seed=1", "clips_per_step=4", "objective.text_dropout=0.2", "inflation.seed=1"):
+    for change in (
+        "lr=1e-3",
+        "seed=1",
+        "clips_per_step=4",
+        "objective.text_dropout=0.2",
+        "tasks.dropout=0.3",
+        "inflation.seed=1",
+    ):
         assert config(change).identity_hash != config().identity_hash
 
 

@@ -1,0 +1,114 @@
+"""The demo's recipe: what it trains on, that it goes on where it was stopped, and what is held out."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from demo.captions import caption
+from demo.clips import NUM_FRAMES, RenderedClips, clip_of, held_out
+from demo.fidelity import fidelity
+from demo.scene import COLORS, MOTIONS, SHAPES, draw_scene
+from demo.train_stunet import Recipe, randomise, train_stunet
+from demo.train_style import NIGHT, draw_styled
+from demo.train_style import Recipe as StyleRecipe
+from demo.train_style import train as train_style
+from demo.train_text import Recipe as TextRecipe
+from demo.train_text import train as train_text
+from pipelines.generation.knowledge import to_frames
+from pipelines.training.config import InflationSettings
+from stunet.backbone import load_backbone
+from stunet.inflate import inflate, temporal_parameters
+from stunet.lora import load_style
+from stunet.weights import load_stunet
+
+
+def test_held_out_scenes_show_every_shape_colour_and_motion_and_their_captions_are_true() -> None:
+    held = held_out()
+    assert len({one.caption for one in held}) == len(held) == 200
+    assert {one.scene.shape for one in held} == set(SHAPES)
+    assert {one.scene.color for one in held} == set(COLORS)
+    assert {one.scene.motion for one in held} == set(MOTIONS)
+    for one in held[::20]:
+        assert fidelity(to_frames(clip_of(one.scene)), one.caption)["motion"] == 1.0
+
+
+def test_training_never_sees_a_held_out_caption_and_draws_each_sample_by_its_number() -> None:
+    clips, held = RenderedClips(seed=0, clips_per_step=50), {one.caption for one in held_out()}
+    whole = [batch for batches in clips.steps(0, 4) for batch in batches]
+    seen = [words for batch in whole for words in batch.captions]
+    assert len(seen) == 200
+    assert not held & set(seen)
+    rest = next(clips.steps(150, 1))[0]
+    assert rest.captions == seen[150:]
+    assert rest.samples == range(150, 200)
+    assert torch.equal(rest.video_BCTHW, whole[3].video_BCTHW)
+    assert rest.video_BCTHW.shape == (50, 3, NUM_FRAMES, 32, 32)
+
+
+def test_the_ablations_random_start_changes_what_the_identity_keeps(root: Path) -> None:
+    backbone = load_backbone(root / "demo" / "weights" / "backbone")
+    stunet = inflate(backbone.unet)
+    trainable = temporal_parameters(stunet)
+    before = {name: value.detach().clone() for name, value in trainable.items()}
+    randomise(trainable, seed=1)
+    changed = {name for name in trainable if not torch.equal(trainable[name], before[name])}
+    assert {name for name in trainable if name.endswith("projection.weight")} <= changed
+    assert any("downsamplers" in name for name in changed)
+    assert any("upsamplers" in name for name in changed)
+
+
+def test_frames_of_the_style_are_night_and_captions_are_those_of_the_day() -> None:
+    frames, captions = draw_styled(random.Random(0), 8)
+    assert (frames[:, 0, 0] == NIGHT).mean() > 0.8
+    rng = random.Random(0)
+    scenes = [draw_scene(rng) for _ in range(8)]
+    assert {scene.color for scene in scenes} & set(" ".join(captions).split())
+    assert caption(scenes[0], random.Random(1)) != ""
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_its_checkpoint_and_ends_in_the_same_weights(root: Path, tmp_path: Path) -> None:
+    backbone = root / "demo" / "weights" / "backbone"
+    inflation = InflationSettings(temporal_factor=2, attention_layers=1, is_conditioned=True)
+    recipe = Recipe(steps=4, clips_per_step=2, inflation=inflation)
+    torch.set_num_threads(1)
+    train_stunet(tmp_path / "whole", backbone, recipe, save_every=2)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "stop").touch()
+    train_stunet(tmp_path / "parts", backbone, recipe, save_every=2)
+    losses = (tmp_path / "parts" / "losses.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in losses] == [1], "it was asked to stop, and did after its step"
+    (tmp_path / "parts" / "stop").unlink()
+    train_stunet(tmp_path / "parts", backbone, recipe, save_every=2)
+    whole, parts = (load_file(tmp_path / name / "model" / "temporal.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert load_stunet(load_backbone(backbone), tmp_path / "parts" / "model").config.is_conditioned
+
+
+@pytest.mark.slow
+def test_the_styles_script_writes_a_lora_that_fits_and_is_the_same_for_one_seed(root: Path, tmp_path: Path) -> None:
+    backbone = root / "demo" / "weights" / "backbone"
+    for name in ("first", "again"):
+        train_style(backbone, tmp_path / name, StyleRecipe(steps=2, frames_per_step=2, rank=2))
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
+    state = load_backbone(backbone).unet.state_dict()
+    style = load_style(tmp_path / "first", state)
+    assert style.keys() == state.keys()
+    assert any(not torch.equal(style[name], state[name]) for name in state)
+
+
+@pytest.mark.slow
+def test_the_text_encoders_script_writes_one_that_keeps_the_words_of_motion(tmp_path: Path) -> None:
+    for name in ("first", "again"):
+        train_text(tmp_path / name, TextRecipe(steps=30, captions_per_step=16))
+    files = [tmp_path / name / "text_encoder" / "model.safetensors" for name in ("first", "again")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    from stunet.text import load_text_encoder
+
+    left, right = load_text_encoder(tmp_path / "first").encode(["a red star moves left", "a red star moves right"])
+    assert np.abs((left - right).numpy()).max() > 0.1

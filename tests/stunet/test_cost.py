@@ -1,0 +1,45 @@
+"""What 80 frames cost, by torch's FLOP counter (property 10); no arithmetic is done: all tensors are shapes alone."""
+
+import pytest
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from stunet.inflate import InflationConfig, inflate
+
+STABLE_DIFFUSION_1_5 = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
+SDXL = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+
+
+def flops(call) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("config", "side"), [(STABLE_DIFFUSION_1_5, 32), (SDXL, 64)], ids=["SD 1.5", "SDXL"])
+def test_80_frames_cost_less_than_frame_by_frame_and_much_less_than_without_temporal_resampling(config, side):
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**config).eval()
+        video, timestep = torch.empty(1, 4, 80, side, side), torch.empty(1)
+        text = torch.empty(1, 77, config["cross_attention_dim"])
+        pooled = {"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)}
+        others = {"added_cond_kwargs": pooled} if config is SDXL else {}
+        stunet, without = inflate(unet), inflate(unet, InflationConfig(temporal_factor=1))
+        ours = flops(lambda: stunet(video, timestep, text, **others))
+        frame = flops(lambda: unet(video[:, :, 0], timestep, text, **others))
+        dense = flops(lambda: without(video, timestep, text, **others))
+    assert ours < 0.8 * 80 * frame
+    assert 1.6 * ours < dense
