@@ -49,7 +49,7 @@ format: $(VENV)/installed  ## format and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-decode bench-model  ## benchmarks: each prints ratios measured in pairs
+bench: bench-curation bench-model  ## benchmarks: each prints ratios measured in pairs
 
 bench-%: $(VENV)/installed
 	$(BIN)/python benchmarks/bench_$*.py

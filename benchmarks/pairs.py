@@ -1,7 +1,7 @@
 """Ratios measured in pairs: A, B, A, B ... in one run, so that a machine whose speed drifts slows both sides alike."""
 
+import resource
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,22 +16,46 @@ class Ratio:
     """Median CPU seconds of A."""
     b_s: float
 
+    @property
+    def median(self) -> float:
+        return statistics.median(self.ratios)
+
     def __str__(self) -> str:
-        low, middle, high = min(self.ratios), statistics.median(self.ratios), max(self.ratios)
-        pairs = f"min {low:.3f}, max {high:.3f}, {len(self.ratios)} pairs"
-        return f"{self.name:<64} {middle:.3f}  ({pairs}; {self.a_s:.4f} s / {self.b_s:.4f} s of CPU)"
+        pairs = f"min {min(self.ratios):.3f}, max {max(self.ratios):.3f}, {len(self.ratios)} pairs"
+        return f"{self.name:<64} {self.median:.3f}  ({pairs}; {self.a_s:.4f} s / {self.b_s:.4f} s of CPU)"
 
 
-def in_pairs(name: str, a: Callable[[], object], b: Callable[[], object], pairs: int = 7) -> Ratio:
-    """Time both sides in turn, after one uncounted run of each."""
+def in_pairs(
+    name: str,
+    a: Callable[[], object],
+    b: Callable[[], object],
+    pairs: int = 7,
+    clock: Callable[[], float] | None = None,
+) -> Ratio:
+    """Time both sides in turn, after one uncounted run of each.
+
+    Args:
+        name: What the ratio is called.
+        a: The side above the line.
+        b: The side below it.
+        pairs: How often.
+        clock: CPU seconds spent so far; None: by this process and the children that it has waited for.
+    """
+    read = clock or cpu_s
     a()
     b()
-    times = [(_cpu_s(a), _cpu_s(b)) for _ in range(pairs)]
+    times = [(_spent(a, read), _spent(b, read)) for _ in range(pairs)]
     a_s, b_s = (statistics.median(side) for side in zip(*times, strict=True))
     return Ratio(name, tuple(first / second for first, second in times), a_s, b_s)
 
 
-def _cpu_s(call: Callable[[], object]) -> float:
-    start = time.process_time()
+def cpu_s() -> float:
+    """CPU seconds, user and system, of this process and of the children that it has waited for."""
+    uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(use.ru_utime + use.ru_stime for use in uses)
+
+
+def _spent(call: Callable[[], object], read: Callable[[], float]) -> float:
+    start = read()
     call()
-    return time.process_time() - start
+    return read() - start

@@ -1,5 +1,6 @@
 """The command line that every job shares: `--config FILE key=value ...`, `--help`, `--dry-run`."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ _USAGE = """
 arguments:
   --config FILE    YAML file of the keys below
   key=value        one key, laid over the file: steps=100 a.b=[1,2] name=null
-  --dry-run        print the resolved configuration as YAML and stop
+  --dry-run        print the resolved configuration as YAML, then the plan where the job has one, and stop
   --help           this text
 """
 
@@ -32,8 +33,21 @@ class Arguments:
     is_dry_run: bool
 
 
-def run_job(main: Callable[[C], None], model: type[C], doc: str | None, argv: Sequence[str] | None = None) -> None:
+def run_job(
+    main: Callable[[C], None],
+    model: type[C],
+    doc: str | None,
+    argv: Sequence[str] | None = None,
+    preview: Callable[[C], str] | None = None,
+) -> None:
     """Parse the command line, validate the configuration and call `main` with it.
+
+    Args:
+        main: The job.
+        model: The class of its configuration.
+        doc: What `--help` begins with.
+        argv: The command line; None: this process's.
+        preview: What the job would do, as text, for `--dry-run`; it stands in YAML comments after the configuration.
 
     Exits with status 0 after `--help` and `--dry-run`, and with status 2 and a message on standard error where the
     command line or the configuration is wrong.
@@ -48,7 +62,11 @@ def run_job(main: Callable[[C], None], model: type[C], doc: str | None, argv: Se
         _refuse(str(error))
     if arguments.is_dry_run:
         sys.stdout.write(to_yaml(config))
+        if preview is not None:
+            sys.stdout.write("".join(f"# {line}\n" for line in preview(config).splitlines()))
         return
+    # Read when MLflow is imported: "creating database tables" is no news to who reads progress bars.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     main(config)
 
 

@@ -23,13 +23,18 @@ from pipelines.training.config import TrainConfig
 def main(config: TrainConfig) -> None:
     """Train, and print what came of it."""
     from pipelines.cluster import ray_cluster
+    from pipelines.curation.catalog import CatalogError
+    from pipelines.training.record import RunRefusedError
     from pipelines.training.run import train
     from pipelines.training.stopping import stop_on_sigterm
 
     # How soon a dead or finished worker is noticed; Ray Train's own 2 s are for clusters of hundreds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    with ray_cluster(config.ray, os.environ), stop_on_sigterm() as stop:
-        result = train(config, _git_sha(), stop)
+    try:
+        with ray_cluster(config.ray, os.environ), stop_on_sigterm() as stop:
+            result = train(config, _git_sha(), stop)
+    except (CatalogError, RunRefusedError) as error:
+        sys.exit(str(error))
     losses = "" if result.first_loss is None else f", loss {result.first_loss:.4f} -> {result.last_loss:.4f}"
     sys.stdout.write(f"steps {result.first_step} -> {result.last_step}{losses}\nmodel {result.model}\n")
 

@@ -57,3 +57,19 @@ def ray_cluster(config: RayConfig, environment: Mapping[str, str]) -> Generator[
             yield
         finally:
             ray.shutdown()
+
+
+def prepare_ray_data() -> None:
+    """Set Ray Data up for a job that is one operator and shows a progress bar of its own.
+
+    Its own messages below errors stay in the session's log files.
+    """
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    # One fused operator needs no share of the CPUs kept back for others (half of them, on two cores).
+    context.op_resource_reservation_enabled = False
+    context.enable_progress_bars = context.print_on_execution_start = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)

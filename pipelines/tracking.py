@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _PARAM_CHARACTERS = 500
 _PARAMS_PER_BATCH = 100
+_KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"  # runs come first on the tracker's page
 _TABLES_TAG = "mlflow.loggedArtifacts"  # what the tracker's page reads to show tables
 
 
@@ -227,7 +228,7 @@ def _experiment_id(client: "MlflowClient", config: TrackingConfig) -> str:
         location = config.artifacts
         if "://" not in location:
             location = Path(location).resolve().as_uri()
-    return client.create_experiment(config.experiment, artifact_location=location)
+    return client.create_experiment(config.experiment, artifact_location=location, tags={_KIND_TAG: _KIND})
 
 
 def _flatten(params: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

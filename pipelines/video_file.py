@@ -1,7 +1,12 @@
-"""Whole short videos to and from mp4 bytes: what shards hold, what training reads and what generation writes."""
+"""Whole short videos to and from mp4 bytes: what shards hold, what training reads and what generation writes.
+
+Shape letters: T frames in time, H height, W width, C channels (RGB), P the rows that the planes Y, U and V fill one
+after another (three for each two of the picture).
+"""
 
 import io
 import tempfile
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +26,34 @@ class Video(NamedTuple):
     """(T, H, W, 3) RGB, 0..255."""
     fps: Fraction
     """Frames per second."""
+
+
+class Yuv(NamedTuple):
+    """Frames as codecs keep them: yuv420p, limited range."""
+
+    planes_TPW: NDArray[np.uint8]
+    """(T, 3 H / 2, W)."""
+    colorspace: int
+    """The matrix between them and RGB, by the numbers of ITU-T H.273; 2: not said, taken for BT.601."""
+
+    def to_rgb(self) -> NDArray[np.uint8]:
+        """(T, H, W, 3) RGB."""
+        num_frames, rows, width = self.planes_TPW.shape
+        height = rows * 2 // 3
+        # One picture of all frames below each other: one call does what would else be T.
+        stacked = np.concatenate([plane_THW.ravel() for plane_THW in planes_of(self.planes_TPW)])
+        tall = av.VideoFrame.from_ndarray(stacked.reshape(-1, width), format="yuv420p")
+        tall.colorspace = self.colorspace
+        return _rgb(tall).reshape(num_frames, height, width, 3)
+
+
+def planes_of(planes_PW: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Y, U and V as views of contiguous (..., P, W) planes: (..., H, W) and twice (..., H / 2, W / 2)."""
+    *outer, rows, width = planes_PW.shape
+    height = rows * 2 // 3
+    flat, size, shape = planes_PW.reshape(*outer, -1), height * width, (*outer, height // 2, width // 2)
+    u_HW, v_HW = flat[..., size : size * 5 // 4].reshape(shape), flat[..., size * 5 // 4 :].reshape(shape)
+    return planes_PW[..., :height, :], u_HW, v_HW
 
 
 class VideoError(ValueError):
@@ -43,6 +76,27 @@ def encode_mp4(frames_THWC: NDArray[np.uint8], fps: Fraction | int, crf: int = 1
     _, height, width, _ = frames_THWC.shape
     if height % 2 or width % 2:
         raise ValueError(f"frames: even height and width expected, given {height}x{width}")
+    frames = (av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24") for frame in frames_THWC)
+    return _encode(frames, (width, height), fps, {"crf": str(crf)})
+
+
+def encode_yuv_mp4(yuv: Yuv, fps: Fraction | int, crf: int = 18) -> bytes:
+    """Encode as `encode_mp4` does, without a detour through RGB; the file says which matrix its colours need.
+
+    Args:
+        yuv: At least one frame; height and width are even.
+        fps: Frames per second.
+        crf: As for `encode_mp4`.
+    """
+    _, rows, width = yuv.planes_TPW.shape
+    frames = (av.VideoFrame.from_ndarray(planes_PW, format="yuv420p") for planes_PW in yuv.planes_TPW)
+    options = {"crf": str(crf), "colorspace": str(yuv.colorspace), "color_range": "tv"}
+    return _encode(frames, (width, rows * 2 // 3), fps, options)
+
+
+def _encode(
+    frames: Iterable[av.VideoFrame], size_px: tuple[int, int], fps: Fraction | int, options: Mapping[str, str]
+) -> bytes:
     with tempfile.TemporaryDirectory(prefix="encode-") as folder:
         # faststart moves the index to the front by opening the output a second time, so it needs a real file.
         path = Path(folder) / "video.mp4"
@@ -50,12 +104,12 @@ def encode_mp4(frames_THWC: NDArray[np.uint8], fps: Fraction | int, crf: int = 1
             # No macroblock tree: libx264's AVX-512 version of it reads memory that was never written, and the same
             # small frames then give other bytes now and then.
             exact = {"flags": "+bitexact", "mbtree": "0"}
-            options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", **exact}
-            stream: Any = container.add_stream("libx264", rate=Fraction(fps), options=options)
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            every = {"preset": "veryfast", "tune": "fastdecode", **exact, **options}
+            stream: Any = container.add_stream("libx264", rate=Fraction(fps), options=every)
+            stream.width, stream.height = size_px
+            stream.pix_fmt = "yuv420p"
             stream.codec_context.thread_count = 1
-            for frame_HWC in frames_THWC:
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
+            for frame in frames:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         return path.read_bytes()

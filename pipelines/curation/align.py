@@ -1,10 +1,14 @@
 """How well a caption fits its frames: the mean cosine between its open_clip embedding and those of k frames.
 
-Shape letters: T frames in time, H height, W width, C channels (RGB), K frames looked at, D the embedding's width.
+Beside it each clip is scored with another clip's caption. These wrong scores are the baseline: what a model says where
+nothing fits, from which a threshold can be set, since cosines of one open_clip model mean nothing for another.
+
+Shape letters: H height, W width, C channels (RGB), K frames looked at, D the embedding's width, N clips.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +20,22 @@ _LOCAL = "local-dir:"
 
 class AlignmentModelError(ValueError):
     """An alignment model that cannot be loaded; the message names it."""
+
+
+class Alignable(NamedTuple):
+    """What is looked at of a clip."""
+
+    frames_KHWC: NDArray[np.uint8]
+    """(K, H, W, 3) RGB."""
+    caption: str
+
+
+class Alignment(NamedTuple):
+    """Mean cosines, -1..1."""
+
+    score: float
+    wrong_score: float | None
+    """With the caption of another clip of the batch; None where all captions are the same."""
 
 
 class Aligner:
@@ -39,21 +59,47 @@ class Aligner:
             tokenizer = open_clip.get_tokenizer(config.model)
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise AlignmentModelError(f"align.model {config.model} ({config.pretrained}): {error}") from error
-        self._torch, self._device, self._num_frames = torch, device, config.frames
+        self._torch, self._device, self._clips_per_batch = torch, device, config.clips_per_batch
         self._model: Any = model.eval()
         self._preprocess: Any = preprocess
         self._tokenizer: Any = tokenizer
 
-    def score(self, frames_THWC: NDArray[np.uint8], caption: str) -> float:
-        """Mean cosine, -1..1, of the caption and evenly spaced frames of the clip."""
+    def scores(self, clips: Sequence[Alignable]) -> list[Alignment]:
+        """Score clips with their own captions and with each other's, `clips_per_batch` at a time.
+
+        Scores are rounded to 4 digits: the last bits depend on the batch that a clip was in.
+        """
+        alignments: list[Alignment] = []
+        for start in range(0, len(clips), self._clips_per_batch):
+            alignments += self._batch(clips[start : start + self._clips_per_batch])
+        return alignments
+
+    def _batch(self, clips: Sequence[Alignable]) -> list[Alignment]:
         from PIL import Image
 
-        chosen = np.linspace(0, len(frames_THWC) - 1, self._num_frames).round().astype(int)
-        images = [self._preprocess(Image.fromarray(frames_THWC[index])) for index in chosen]
-        with self._torch.inference_mode():
-            image_KD = self._model.encode_image(self._torch.stack(images).to(self._device), normalize=True)
-            text_1D = self._model.encode_text(self._tokenizer([caption]).to(self._device), normalize=True)
-        return float((image_KD @ text_1D.T).mean())
+        torch, captions = self._torch, [clip.caption for clip in clips]
+        images = [self._preprocess(Image.fromarray(frame_HWC)) for clip in clips for frame_HWC in clip.frames_KHWC]
+        with torch.inference_mode():
+            image_D = self._model.encode_image(torch.stack(images).to(self._device), normalize=True)
+            text_ND = self._model.encode_text(self._tokenizer(captions).to(self._device), normalize=True)
+            of_clips = image_D.split([len(clip.frames_KHWC) for clip in clips])
+            mean_ND = torch.stack([of_clip_KD.mean(dim=0) for of_clip_KD in of_clips])
+            cosine_NN = (mean_ND @ text_ND.T).float().cpu().numpy()
+        wrong = [_another(captions, index) for index in range(len(clips))]
+        return [
+            Alignment(_rounded(cosine_NN[i, i]), None if j is None else _rounded(cosine_NN[i, j]))
+            for i, j in enumerate(wrong)
+        ]
+
+
+def _another(captions: Sequence[str], index: int) -> int | None:
+    """The next clip, round the end, whose caption is another one."""
+    order = (*range(index + 1, len(captions)), *range(index))
+    return next((other for other in order if captions[other] != captions[index]), None)
+
+
+def _rounded(score: Any) -> float:
+    return round(float(score), 4)
 
 
 def located(config: AlignConfig) -> AlignConfig:

@@ -1,7 +1,9 @@
 """Configuration of `jobs/refresh.py`. Light to import: a mistake is told before Ray or torch load."""
 
+import hashlib
+import json
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,9 +11,11 @@ from pipelines.cluster import RayConfig
 from pipelines.config import Config
 from pipelines.tracking import TrackingConfig
 
+_COSTS = ("timeout_s", "max_memory_bytes")  # what these end is tried again anyway
+
 
 class LimitsConfig(Config):
-    """What a source may be; looked at before anything is decoded. A null limit is not applied."""
+    """What a source may be, before anything is decoded, and what decoding it may cost. A null limit is not applied."""
 
     max_bytes: int | None = Field(default=512 * 1024**2, ge=1, description="larger files are `too_large`, unread")
     max_pixels: int | None = Field(
@@ -21,7 +25,18 @@ class LimitsConfig(Config):
     min_short_side_px: int | None = Field(
         default=None, ge=2, description="smaller pictures are `too_small`; null: size_px, nothing is scaled up"
     )
+    max_frames: int | None = Field(
+        default=1_000_000, ge=1, description="sources of more frames are `too_large`, whatever they declare"
+    )
     min_source_fps: float | None = Field(default=8, gt=0, description="slower sources are `low_fps`")
+    timeout_s: float = Field(
+        default=60, gt=0, description="a clip whose decoding is not done after so long is `timeout`; wall time"
+    )
+    max_memory_bytes: int = Field(
+        default=2 * 1024**3,
+        ge=64 * 1024**2,
+        description="address space that decoding a clip may take beside the libraries; what needs more is `crashed`",
+    )
 
 
 class FilterConfig(Config):
@@ -54,6 +69,12 @@ class FilterConfig(Config):
         le=1,
         description="below: `blurry`; steepest one-pixel steps, as a share of the range of levels",
     )
+    max_near_levels: float | None = Field(
+        default=10,
+        ge=0,
+        le=255,
+        description="to: `duplicate` of an earlier clip; difference of coarse colours over time, in levels",
+    )
     max_caption_chars: int | None = Field(default=2000, ge=1, description="longer captions are `caption_invalid`")
 
 
@@ -68,13 +89,24 @@ class AlignConfig(Config):
         default=None, description="open_clip weights: a tag, or a path; null for local-dir models"
     )
     frames: int = Field(default=4, ge=1, description="frames looked at, evenly spaced")
+    clips_per_batch: int = Field(default=32, ge=1, description="clips that the model looks at together")
     min_score: float | None = Field(
         default=0.2, ge=-1, le=1, description="below: `misaligned`; mean cosine of caption and frames"
+    )
+    min_percentile: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="then min_score is what only this percentage of clips with WRONG captions stays below",
     )
 
 
 class Recipe(Config):
-    """All that decides what becomes of a clip: a change of it makes every clip of the catalog due again."""
+    """All that decides what becomes of a clip.
+
+    Two parts of it are told apart: a change of `scoring` makes every clip of the catalog due to be decoded again, a
+    change of `selection` alone judges the stored scores anew and copies bytes.
+    """
 
     decoder: Literal["pyav", "decord"] = Field(
         default="pyav",
@@ -85,9 +117,32 @@ class Recipe(Config):
     size_px: int = Field(
         default=128, ge=16, multiple_of=2, description="side of the square that is kept of the picture"
     )
+    letterbox: Literal["reject", "crop"] = Field(
+        default="reject",
+        description="black bars at opposite sides; crop: keep the square between them, decoding the clip twice",
+    )
     limits: LimitsConfig = LimitsConfig()
     filters: FilterConfig = FilterConfig()
     align: AlignConfig = AlignConfig()
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """What decoding and scoring depend on."""
+        given = self.model_dump(mode="json")
+        align = given["align"] if self.align.model is not None else {}
+        for name in ("min_score", "min_percentile", "clips_per_batch"):
+            align.pop(name, None)
+        limits = {name: value for name, value in given["limits"].items() if name not in _COSTS}
+        parts = {name: given[name] for name in ("decoder", "frames", "fps", "size_px", "letterbox")}
+        return {**parts, "limits": limits, "align": align}
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """What only judges scores: thresholds, rules of captions, and whatever is not `scoring`."""
+        given = self.model_dump(mode="json")
+        rest = {name: value for name, value in given.items() if name not in self.scoring}
+        has_model = self.align.model is not None
+        return rest | {name: given["align"][name] if has_model else None for name in ("min_score", "min_percentile")}
 
     @property
     def rate(self) -> Fraction:
@@ -101,19 +156,55 @@ class Recipe(Config):
 
 
 class Place(Config):
-    """What is read and where the data set lies."""
+    """What is read and where the data set lies; each a local path or an address such as s3://bucket/folder."""
 
     manifest: str = Field(
-        description="CSV, JSONL or Parquet with `video` and `caption` (optional start_s, end_s; other columns pass "
-        "through), or a folder of videos with NAME.txt captions"
+        description="CSV, JSONL or Parquet with `video` and `caption` (optional start_s, end_s, etag with size; other "
+        "columns pass through), or a folder of videos with NAME.txt captions"
     )
-    dataset: str = Field(description="root of the data set: shards/*.tar and the Delta table catalog")
+    dataset: str = Field(description="root of the data set: shards/*.tar, slices/, and the Delta table catalog")
+    takedown: str | None = Field(
+        default=None,
+        description="text file, one video address or 32-digit key a line: their clips leave the data set",
+    )
 
 
-class RefreshConfig(Recipe, Place):
+class UpkeepConfig(Config):
+    """How a data set is kept over many refreshes."""
+
+    missing_rows: Literal["remove", "keep"] = Field(
+        default="remove", description="clips that the manifest no longer names; keep: a manifest of additions only"
+    )
+    on_bad_row: Literal["refuse", "reject"] = Field(
+        default="refuse",
+        description="manifest row that cannot be understood; reject: list it in refreshes/ID.rejected.jsonl and go on",
+    )
+    max_attempts: int = Field(
+        default=3,
+        ge=1,
+        description="refreshes that try a clip which timed out, crashed or could not be read; rejections are final",
+    )
+    lease_s: float = Field(
+        default=300, ge=3, description="seconds after which a refresh that does not answer is taken for dead"
+    )
+    vacuum_older_than_days: float | None = Field(
+        default=None,
+        ge=0,
+        description="then remove versions that were replaced longer ago, and files that only they name; null: never",
+    )
+
+
+class RefreshConfig(Recipe, UpkeepConfig, Place):
     """`jobs/refresh.py`: bring a data set up to date with its manifest."""
 
+    shuffle_seed: int = Field(default=0, ge=0, description="of the order in which kept samples are put into shards")
     samples_per_shard: int = Field(default=1000, ge=1, description="samples in a tar")
+    align_actors: int | None = Field(
+        default=None,
+        ge=0,
+        description="actors that align, one GPU each where there are any; 0: tasks align what they decoded, on their "
+        "CPU; null: as many as the cluster has GPUs",
+    )
     clips_per_slice: int = Field(default=32, ge=1, description="clips that one task decodes and writes aside together")
     sheet_rows: int = Field(default=12, ge=1, description="clips on a contact sheet of the report")
     tracking: TrackingConfig = TrackingConfig()
@@ -129,3 +220,18 @@ class RefreshConfig(Recipe, Place):
     def recipe(self) -> Recipe:
         """The part of the configuration that decides what becomes of a clip."""
         return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
+
+    @property
+    def scoring_hash(self) -> str:
+        """16 hex digits; another one makes all clips due to be decoded."""
+        return _digest(self.recipe.scoring)
+
+    @property
+    def config_hash(self) -> str:
+        """16 hex digits of all that decides about verdicts and shards; another one has all clips judged anew."""
+        cut = {"shuffle_seed": self.shuffle_seed, "samples_per_shard": self.samples_per_shard}
+        return _digest({**self.recipe.scoring, **self.recipe.selection, **cut})
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,24 +1,20 @@
-"""One clip's bytes to its frames: T frames at the data set's rate, square, RGB.
+"""One clip's bytes to its frames: T frames at the data set's rate, square.
 
 `decode` is a function of (bytes, span, recipe) and the one place where foreign data meets a decoder; whoever isolates
 decoding (another process, a watchdog, a memory limit) isolates this call.
 
-Shape letters: N frames as asked, T frames in time, H height, W width, C channels (RGB).
+Shape letters: T frames in time, P the rows that the planes Y, U and V fill one after another, W width.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
-from av.packet import Packet
-from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
-from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
+from pipelines.curation import pyav_reader
 from pipelines.curation.config import Recipe
 from pipelines.curation.container import (
     ClipRejectedError,
@@ -30,14 +26,13 @@ from pipelines.curation.container import (
     source_facts,
     video_stream,
 )
-from pipelines.curation.records import DecodedClip, Rejection, SourceFacts
+from pipelines.curation.picture import Pictures, zoomed_px
+from pipelines.curation.records import NO_BARS, Bars, DecodedClip, Rejection, SourceFacts
 from pipelines.curation.timeline import Window, is_covered, shown_at
+from pipelines.video_file import Yuv
 
-_SKIPPING_DECODERS = frozenset(("h264", "hevc", "vp9", "mpeg4"))
-"""Look at `skip_frame` packet by packet; dav1d reads it once, when it is opened, and would then drop wanted frames."""
-
-FrameReader = Callable[[Track, Sequence[int], int], list[NDArray[np.uint8]]]
-"""(track, wanted pts ascending, size_px) -> for each an upright (H, W, 3) RGB picture whose short side is size_px."""
+FrameReader = Callable[[Track, Sequence[int], Recipe], Pictures]
+"""(track, wanted pts ascending, recipe) -> for each the upright square that the data set keeps."""
 
 
 @dataclass(frozen=True)
@@ -58,41 +53,56 @@ class Span:
         return None if self.end_s is None else Fraction(str(self.end_s)) - self.start
 
 
-@dataclass(frozen=True)
-class Decoding:
+class Excerpt(NamedTuple):
+    """What is taken of a source, in time and space."""
+
+    span: Span
+    bars: Bars
+
+
+class Decoding(NamedTuple):
     """What became of a clip, and what was learnt about its source either way."""
 
     result: DecodedClip | Rejection
     facts: SourceFacts
 
 
-def decode(source: bytes, span: Span, recipe: Recipe) -> Decoding:
-    """Decode a clip to `recipe.frames` frames at `recipe.fps`, or say why not: a bad clip is a value, no error."""
+def decode(source: bytes, span: Span, recipe: Recipe, bars: Bars = NO_BARS) -> Decoding:
+    """Decode a clip to `recipe.frames` frames at `recipe.fps`, or say why not: a bad clip is a value, no error.
+
+    Args:
+        source: The file.
+        span: The part of it that is asked for.
+        recipe: What is asked for.
+        bars: Of what was decoded before: the square between them is kept, `too_small` where there is too little of it.
+    """
     facts = source_facts(source, None)
     try:
         with open_source(source) as container:
-            track = demux(source, container, video_stream(container, recipe))
+            track = demux(source, container, video_stream(container, recipe), recipe.limits)
             facts = source_facts(source, track)
-            return Decoding(_frames(container, track, span, recipe), facts)
+            return Decoding(_frames(container, track, Excerpt(span, bars), recipe), facts)
     except ClipRejectedError as rejected:
         return Decoding(rejected.rejection, facts)
 
 
-def _frames(container: InputContainer, track: Track, span: Span, recipe: Recipe) -> DecodedClip:
-    window = Window(span.start, recipe.frames, recipe.rate)
-    _check_length(container, track, span, window)
+def _frames(container: InputContainer, track: Track, excerpt: Excerpt, recipe: Recipe) -> DecodedClip:
+    window = Window(excerpt.span.start, recipe.frames, recipe.rate)
+    _check_length(container, track, excerpt.span, window)
     _check_rate(track, recipe)
     targets = shown_at(track.timeline, window)
     wanted = sorted(set(targets))
-    pictures = reader(recipe.decoder, track)(track, wanted, recipe.size_px)
-    height, width, _ = pictures[0].shape
-    top, left, side = (height - recipe.size_px) // 2, (width - recipe.size_px) // 2, recipe.size_px
-    square = [picture_HWC[top : top + side, left : left + side] for picture_HWC in pictures]
+    scale = Fraction(min(track.width_px, track.stream.height), zoomed_px(recipe.size_px, excerpt.bars))
+    if any(excerpt.bars):
+        _check_inside(scale * recipe.size_px, recipe)
+        pictures = pyav_reader.read_frames(track, wanted, recipe, excerpt.bars)
+    else:
+        pictures = reader(recipe.decoder, track)(track, wanted, recipe)
     place = {pts: index for index, pts in enumerate(wanted)}
-    frames_THWC = np.stack([square[place[pts]] for pts in targets])
-    scale = min(track.width_px, track.stream.height) / side
-    crop = (round(left * scale), round(top * scale), round(side * scale), round(side * scale))
-    return DecodedClip(frames_THWC, crop)
+    planes_TPW = np.stack([pictures.squares[place[pts]].planes_PW for pts in targets])
+    _, left, top = pictures.squares[0]
+    crop = (round(left * scale), round(top * scale), round(recipe.size_px * scale), round(recipe.size_px * scale))
+    return DecodedClip(Yuv(planes_TPW, pictures.colorspace), crop)
 
 
 def _check_length(container: InputContainer, track: Track, span: Span, window: Window) -> None:
@@ -105,6 +115,11 @@ def _check_length(container: InputContainer, track: Track, span: Span, window: W
     if track.damage and declared_duration_s(container, track.stream) >= window.end_s:
         reject("corrupt", f"{track.damage}: {found}")
     reject("too_short", found)
+
+
+def _check_inside(side_px: Fraction, recipe: Recipe) -> None:
+    if side_px < recipe.min_short_side_px:
+        reject("too_small", f"{round(side_px)} px between black bars, at least {recipe.min_short_side_px} px")
 
 
 def _check_rate(track: Track, recipe: Recipe) -> None:
@@ -120,62 +135,4 @@ def reader(decoder: str, track: Track) -> FrameReader:
 
         if decord_reader.can_read(track):
             return decord_reader.read_frames
-    return read_frames
-
-
-def read_frames(track: Track, wanted: Sequence[int], size_px: int) -> list[NDArray[np.uint8]]:
-    """The default `FrameReader`: PyAV, decoding as little as gives the same pixels.
-
-    It starts at the last key frame before the first wanted frame and stops after the last one. A packet whose pts is
-    not wanted is decoded with `skip_frame=NONREF`: the decoder leaves it out where no other frame refers to it.
-
-    Raises:
-        ClipRejectedError: `corrupt`, by the decoder's own flags or because a wanted frame never comes.
-    """
-    packets = track.packets[_start(track.packets, wanted[0]) :]
-    scaler, pictures = VideoReformatter(), dict[int, NDArray[np.uint8]]()
-    is_wanted = frozenset(wanted)
-    try:
-        for frame in _decoded(track, packets, is_wanted):
-            if frame.is_corrupt:
-                reject("corrupt", f"the decoder marks the frame at {frame.time:.3f} s")
-            if frame.pts in is_wanted:
-                pictures[frame.pts] = _upright(frame, track, size_px, scaler)
-            if len(pictures) == len(wanted):
-                return [pictures[pts] for pts in wanted]
-    except FFmpegError as error:
-        reject("corrupt", f"after {len(pictures)} of {len(wanted)} wanted frames: {error.strerror}")
-    reject("corrupt", f"{len(wanted) - len(pictures)} of {len(wanted)} wanted frames cannot be decoded")
-
-
-def _decoded(track: Track, packets: "Sequence[Packet[VideoStream]]", wanted: frozenset[int]) -> Iterator[VideoFrame]:
-    """Frames from the first packet's time on; what an open group of pictures shows before it has lost its reference."""
-    context, first = track.stream.codec_context, packets[0].pts or 0
-    can_skip = context.name in _SKIPPING_DECODERS
-    for packet in (*packets, None):
-        if packet is not None and can_skip:
-            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-        for frame in track.stream.decode(packet):
-            if frame.pts is not None and frame.pts >= first:
-                yield frame
-
-
-def _start(packets: "Sequence[Packet[VideoStream]]", first_wanted: int) -> int:
-    starts = [i for i, packet in enumerate(packets) if packet.is_keyframe and (packet.pts or 0) <= first_wanted]
-    return starts[-1] if starts else 0
-
-
-def _upright(frame: VideoFrame, track: Track, size_px: int, scaler: VideoReformatter) -> NDArray[np.uint8]:
-    width = frame.width * (track.stream.sample_aspect_ratio or 1)
-    scale = size_px / min(width, Fraction(frame.height))
-    scaled = scaler.reformat(
-        frame,
-        width=max(size_px, round(width * scale)),
-        height=max(size_px, round(frame.height * scale)),
-        format="rgb24",
-        interpolation=Interpolation.AREA,
-        threads=1,
-    )
-    picture_HWC = scaled.to_ndarray().astype(np.uint8, copy=False)
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture_HWC, turns)) if turns else picture_HWC
+    return pyav_reader.read_frames

@@ -8,10 +8,12 @@ import io
 from collections.abc import Sequence
 from fractions import Fraction
 
-import numpy as np
-from numpy.typing import NDArray
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, VideoReformatter
 
-from pipelines.curation.container import Track, reject
+from pipelines.curation.config import Recipe
+from pipelines.curation.container import Track, check_size, reject
+from pipelines.curation.picture import Pictures, crop, scaled_size
 
 _CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4")
 
@@ -21,12 +23,11 @@ def can_read(track: Track) -> bool:
     is_rotated = any(packet.has_sidedata("display_matrix") for packet in track.packets[:1]) or bool(
         track.stream.metadata.get("rotate")
     )
-    is_square = track.stream.sample_aspect_ratio in (None, 0, 1)
     is_known = track.stream.codec_context.name in _CODECS
-    return is_known and is_square and not is_rotated and not track.has_discarded_packets
+    return is_known and track.pixel_aspect == 1 and not is_rotated and not track.has_discarded_packets
 
 
-def read_frames(track: Track, wanted: Sequence[int], size_px: int) -> list[NDArray[np.uint8]]:
+def read_frames(track: Track, wanted: Sequence[int], recipe: Recipe) -> Pictures:
     """A `FrameReader`.
 
     Raises:
@@ -34,13 +35,15 @@ def read_frames(track: Track, wanted: Sequence[int], size_px: int) -> list[NDArr
     """
     import decord
 
-    scale = Fraction(size_px, min(track.stream.width, track.stream.height))
-    width = max(size_px, round(track.stream.width * scale))
-    height = max(size_px, round(track.stream.height * scale))
+    check_size(track.stream.width, track.stream.height, recipe)
+    width, height = scaled_size(track.stream.width, track.stream.height, Fraction(1), recipe.size_px)
     rank = {pts: index for index, pts in enumerate(track.timeline.pts)}
     try:
         video = decord.VideoReader(io.BytesIO(track.source), width=width, height=height, num_threads=1)
         frames_NHWC = video.get_batch([rank[pts] for pts in wanted]).asnumpy()
     except (decord.DECORDError, RuntimeError, IndexError) as error:
         reject("corrupt", f"decord: {str(error).splitlines()[0]}")
-    return list(frames_NHWC)
+    to_yuv = VideoReformatter()
+    frames = (VideoFrame.from_ndarray(frame_HWC, format="rgb24") for frame_HWC in frames_NHWC)
+    scaled = (to_yuv.reformat(frame, format="yuv420p", threads=1) for frame in frames)
+    return Pictures([crop(frame, recipe.size_px) for frame in scaled], Colorspace.ITU601)

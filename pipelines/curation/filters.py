@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.curation.config import FilterConfig
-from pipelines.curation.records import Measures, Rejection, Verdict
+from pipelines.curation.records import Bars, Measures, Rejection, Verdict
 
 _COARSE_PX = 32
 _CUT_NEIGHBOURS = 4
@@ -53,7 +53,7 @@ def measure(frames_THWC: NDArray[np.uint8]) -> Measures:
     Args:
         frames_THWC: (T, H, W, 3) uint8 RGB.
     """
-    value_THW = np.maximum(np.maximum(frames_THWC[..., 0], frames_THWC[..., 1]), frames_THWC[..., 2])
+    value_THW = brightest_channel(frames_THWC)
     coarse_THWC = np.stack([_coarse(frame_HWC) for frame_HWC in frames_THWC])
     return Measures(
         brightness=brightness(value_THW),
@@ -62,6 +62,11 @@ def measure(frames_THWC: NDArray[np.uint8]) -> Measures:
         bars=bars(value_THW),
         sharpness=sharpness(frames_THWC),
     )
+
+
+def brightest_channel(frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(T, H, W): what brightness and bars look at."""
+    return np.maximum(np.maximum(frames_THWC[..., 0], frames_THWC[..., 1]), frames_THWC[..., 2])
 
 
 def judge(measures: Mapping[str, Any], filters: FilterConfig) -> Rejection | None:
@@ -115,8 +120,14 @@ def bars(value_THW: NDArray[np.uint8]) -> float:
 
     A bar ends at a line most of which is usually lit: a dark background around a small thing is no bar.
     """
+    top, bottom, left, right = bar_lines(value_THW)
+    return max((top + bottom) / value_THW.shape[1], (left + right) / value_THW.shape[2])
+
+
+def bar_lines(value_THW: NDArray[np.uint8]) -> Bars:
+    """Lines under the bars that `bars` tells of."""
     is_lit_THW = value_THW > _BLACK_LEVEL
-    return max(_bars_along(is_lit_THW.mean(axis=2)), _bars_along(is_lit_THW.mean(axis=1)))
+    return Bars(*_bars_along(is_lit_THW.mean(axis=2)), *_bars_along(is_lit_THW.mean(axis=1)))
 
 
 def sharpness(frames_THWC: NDArray[np.uint8]) -> float:
@@ -139,17 +150,17 @@ def _steepest(frame_HWC: Floats) -> float:
     return min(1.0, float(np.percentile(steps, 99.8)) / level_range)
 
 
-def _bars_along(lit_TL: NDArray[np.float64]) -> float:
-    """Share of the L lines under bars at both ends, from the share of each line that is lit in each frame."""
+def _bars_along(lit_TL: NDArray[np.float64]) -> tuple[int, int]:
+    """Lines under bars at both ends of L lines, from the share of each line that is lit in each frame."""
     most_L, usual_L = lit_TL.max(axis=0), np.median(lit_TL, axis=0)
     bright_lines = np.flatnonzero(most_L > _BAR_MAX_LIT)
     if not len(bright_lines):
-        return 0.0
+        return 0, 0
     first, last = int(bright_lines[0]), int(bright_lines[-1])
     num_first, num_last = first, len(most_L) - 1 - last
     # Scaling blends a line of bar and picture: the edge is looked for in two lines.
     has_edges = usual_L[first : first + 2].max() > _EDGE_MIN_LIT and usual_L[last - 1 : last + 1].max() > _EDGE_MIN_LIT
-    return (num_first + num_last) / len(most_L) if has_edges and min(num_first, num_last) > 0 else 0.0
+    return (num_first, num_last) if has_edges and min(num_first, num_last) > 0 else (0, 0)
 
 
 def _coarse(frame_HWC: NDArray[np.uint8]) -> Floats:

@@ -1,12 +1,8 @@
-"""The types at the boundaries of curation: `ClipRecord -> DecodedClip -> ScoredClip -> shard sample`.
-
-Shape letters: T frames in time, H height, W width, C channels (RGB).
-"""
+"""The types at the boundaries of curation: `ClipRecord -> DecodedClip -> ScoredClip -> shard sample`."""
 
 from typing import Literal, NamedTuple, TypedDict, get_args
 
-import numpy as np
-from numpy.typing import NDArray
+from pipelines.video_file import Yuv
 
 Verdict = Literal[
     "kept",
@@ -72,10 +68,22 @@ class SourceFacts(TypedDict):
 class DecodedClip(NamedTuple):
     """A clip's frames at the data set's rate and size."""
 
-    frames_THWC: NDArray[np.uint8]
-    """(T, size_px, size_px, 3) RGB."""
+    yuv: Yuv
+    """T frames of size_px x size_px."""
     crop: tuple[int, int, int, int]
     """Left, top, width, height of the part that is kept, in pixels of the upright source picture."""
+
+
+class Bars(NamedTuple):
+    """Black lines at the sides of a picture."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+NO_BARS = Bars(0, 0, 0, 0)
 
 
 class Measures(TypedDict):
@@ -116,7 +124,11 @@ class ScoredClip(TypedDict):
     cut: float | None
     bars: float | None
     sharpness: float | None
+    fingerprint: bytes | None
+    near_keys: list[int] | None
+    near_rank: float | None
     align_score: float | None
+    align_wrong_score: float | None
     blob_offset: int | None
     blob_bytes: int | None
 

@@ -1,201 +1,260 @@
 """The wiring of curation: manifest -> plan -> slices -> selection -> shards -> catalog -> report.
 
-The one module that knows how stages become Ray Data operators. A task does one slice from bytes to scored and encoded
-clips; what comes after copies bytes and is done by the driver.
+What needs decoding is scored and stored in slices; then, for new scores and stored ones alike, thresholds give verdicts
+and bytes are copied into shards. A refresh holds the data set's lease from its plan to its end.
 """
 
 import dataclasses
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from datetime import datetime
-from functools import cache, partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
+import duckdb
 
-from pipelines.config import config_hash
-from pipelines.curation.align import Aligner, located
-from pipelines.curation.catalog import SCHEMA, Catalog, commit, open_if_there
-from pipelines.curation.config import AlignConfig, Recipe, RefreshConfig
-from pipelines.curation.manifest import read_manifest
-from pipelines.curation.plan import Plan, make_plan
-from pipelines.curation.records import Sample
-from pipelines.curation.selection import select
-from pipelines.curation.shards import Placed, write_shards
-from pipelines.curation.slices import process_slice, read_blob, read_slices, write_plan
-from pipelines.curation.summary import RefreshSummary
+from pipelines.curation.baseline import with_baseline
+from pipelines.curation.catalog import Catalog, commit, open_if_there
+from pipelines.curation.config import Recipe, RefreshConfig
+from pipelines.curation.cutting import record_places, shard_jobs
+from pipelines.curation.layout import refreshes_path, slices_path, version_path
+from pipelines.curation.lease import Holder, Lease, leased
+from pipelines.curation.manifest import RejectedRow
+from pipelines.curation.plan import Plan, due, make_plan, work_name, workbench
+from pipelines.curation.removal import collect_leaving, scrub_slices
+from pipelines.curation.selection import collect, select
+from pipelines.curation.slices import forget_plans, unfinished_works, write_plan
+from pipelines.curation.summary import RefreshSummary, Throughput, Version
+from pipelines.curation.tasks import BY_RAY, HERE, Tasks, decode_slices
+from pipelines.curation.vacuum import vacuum
+from pipelines.curation.work import add_scored, adopt, make_scored
 from pipelines.progress import track
-from pipelines.storage import write_whole
+from pipelines.storage import absolute, exists, joined, read_bytes, write_whole
 
-_SOURCE_FACTS = ("codec", "source_width", "source_height", "source_fps", "source_duration_s", "source_bytes")
-_SCORES = ("brightness", "motion", "cut", "bars", "sharpness", "align_score")
+if TYPE_CHECKING:
+    from pipelines.tracking import Run
+
+Cluster = Callable[[], AbstractContextManager[None]]
+
+_SMALL_COPY_BYTES = 4 * 1024**3  # what this process copies itself, rather than start a cluster for it
+_UPSERTS = """
+create view upserts as
+select judged.* exclude (position) replace (placed.shard as shard, placed.offset as "offset", placed.bytes as bytes,
+    placed.txt_offset as txt_offset, placed.txt_bytes as txt_bytes, placed.json_offset as json_offset,
+    placed.json_bytes as json_bytes)
+from judged left join placed on judged.key = placed.key and judged.verdict = 'kept'
+union all by name from moved
+union all by name from leaving
+"""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One refresh while it runs."""
+
+    config: RefreshConfig
+    dataset: str
+    refresh_id: str
+    database: duckdb.DuckDBPyConnection
+    lease: Lease
+    cluster: Cluster
+    tasks: Tasks
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What went into a version that is about to be committed."""
+
+    decoded: int
+    decoding_s: float
+    num_taken_down: int
+    """Clips that the takedown list removes by their key."""
+    recipe: Recipe
+    """As it was applied: with the threshold of alignment that wrong captions gave."""
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What carrying a plan out came to."""
+
+    catalog: Catalog
+    decoded: int
+    run_id: str | None
 
 
 def refresh(
-    config: RefreshConfig, cluster: Callable[[], AbstractContextManager[None]], now: Callable[[], datetime]
+    config: RefreshConfig,
+    cluster: Cluster,
+    now: Callable[[], datetime],
+    holder: Holder | None = None,
+    tasks: Tasks = BY_RAY,
 ) -> RefreshSummary:
     """Bring a data set up to date with its manifest; the first refresh makes it.
 
     Args:
         config: What, from where, to where.
-        cluster: Connects to Ray; entered only when there are clips to decode.
-        now: The time, with its zone: names the refresh and measures it.
+        cluster: Connects to Ray; entered only when there are clips to decode or much to copy.
+        now: The time, with its zone: names the refresh, measures it, and decides about leases and old versions.
+        holder: Who refreshes; None where nobody else can.
+        tasks: Who does the work.
 
     Raises:
-        ManifestError: The manifest cannot be used.
-        VerdictSumError: The verdicts do not add up; nothing was committed.
+        ManifestError, TakedownError: The manifest or the takedown list cannot be used.
+        LeaseHeldError, LeaseLostError: Somebody else writes the data set.
+        VerdictSumError, CommitConflictError: Nothing was committed.
+        OSError: Something cannot be read or written; what is done so far is found by the next refresh.
     """
     start = now()
-    refresh_id = start.strftime("%Y%m%dT%H%M%S.%f")
-    catalog = open_if_there(config.dataset)
-    plan = make_plan(read_manifest(config.manifest), catalog, config_hash(config.recipe))
-    decoded, run_id = 0, None
+    refresh_id, dataset = start.strftime("%Y%m%dT%H%M%S.%f"), absolute(config.dataset)
+    holder = holder or Holder(f"refresh {refresh_id}")
+    rejected: list[RejectedRow] = []
+    with leased(dataset, holder, config.lease_s, now) as lease, workbench() as database:
+        catalog = open_if_there(dataset)
+        told = rejected.append if config.on_bad_row == "reject" else None
+        plan = make_plan(database, config, catalog, told)
+        run = _Run(config, dataset, refresh_id, database, lease, cluster, tasks, now)
+        outcome = _outcome(run, plan, catalog, start)
+        _tidy(run, outcome.catalog, rejected)
+        if config.vacuum_older_than_days is not None:
+            vacuum(dataset, timedelta(days=config.vacuum_older_than_days), now())
+        summary = _summary(config, plan, outcome, refresh_id, (now() - start).total_seconds(), len(rejected))
+        record = json.dumps(dataclasses.asdict(summary), indent=2) + "\n"
+        write_whole(joined(refreshes_path(dataset), f"{refresh_id}.json"), record.encode())
+    return summary
+
+
+def _outcome(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) -> _Outcome:
     if not plan.is_empty:
-        catalog, decoded, run_id = _tracked(config, refresh_id, plan, catalog, cluster)
+        return _tracked(run, plan, catalog, start)
     assert catalog is not None, "a manifest has a clip, so the first plan is not empty"
-    counts, seconds = catalog.verdicts(), (now() - start).total_seconds()
-    summary = RefreshSummary(
+    return _Outcome(catalog, 0, None)
+
+
+def _tracked(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) -> _Outcome:
+    """Carry a plan out, in a run of the tracker."""
+    from pipelines.tracking import start_run
+
+    config, database = run.config, run.database
+    name = run.dataset.rsplit("/", 1)[-1]
+    tags = {"job": "refresh", "dataset": run.dataset}
+    with start_run(config.tracking, f"refresh {name}", tags, config.model_dump()) as tracked:
+        made = _scored_and_cut(run, plan, catalog)
+        collect_leaving(database, run.refresh_id)
+        database.execute(_UPSERTS)
+        run.lease.check()
+        about = {"refresh_id": run.refresh_id, "committed_at": start.isoformat()}
+        after = commit(database, run.dataset, catalog, plan.num_expected - made.num_taken_down, about)
+        tracked.log_metrics({"decoded": made.decoded, "version": after.version})
+        tracked.log_dataset(name, run.dataset, str(after.version), run.refresh_id, plan.num_clips)
+        _report(run, tracked, catalog, after, made)
+    return _Outcome(after, made.decoded, tracked.run_id)
+
+
+def _scored_and_cut(run: _Run, plan: Plan, catalog: Catalog | None) -> _Made:
+    """Decode what is due, judge, copy."""
+    config, database = run.config, run.database
+    make_scored(database)
+    if plan.num_due:
+        adopt(database, run.dataset, config.scoring_hash, is_aligned=config.align.model is not None)
+    num_left = plan.num_due - database.sql("select count(*) from scored").fetchall()[0][0]
+    with run.cluster() if num_left else nullcontext():
+        start = run.now()
+        decoded = _decode(run, catalog) if num_left else 0
+        decoding_s = (run.now() - start).total_seconds()
+        about = {"num_frames": config.frames, "fps": config.fps, "size_px": config.size_px}
+        hashes = {"scoring_hash": config.scoring_hash, "config_hash": config.config_hash}
+        collect(database, {**about, **hashes, "refresh_id": run.refresh_id})
+        recipe = with_baseline(database, config.recipe)
+        num_taken_down = select(database, recipe)
+        scrub_slices(database, run.dataset)
+        _cut(run, is_in_cluster=bool(num_left))
+    return _Made(decoded, decoding_s, num_taken_down, recipe)
+
+
+def _decode(run: _Run, catalog: Catalog | None) -> int:
+    """Score what is due and nobody has scored yet; returns the number of clips decoded."""
+    config = run.config
+    work = work_name(run.database, catalog, config)
+    num_slices = write_plan(run.dataset, work, due(run.database), config.clips_per_slice)
+    decoded = decode_slices(run.tasks, run.dataset, work, num_slices, config)
+    add_scored(run.database, run.dataset, work, range(num_slices))
+    return decoded
+
+
+def _cut(run: _Run, is_in_cluster: bool) -> None:
+    """Write the shards of all that is kept in `judged`."""
+    sizes = "select count(*), coalesce(sum(slice_bytes), 0) from judged where verdict = 'kept'"
+    num_samples, num_bytes = run.database.sql(sizes).fetchall()[0]
+    num_shards = -(-num_samples // run.config.samples_per_shard)
+    jobs = shard_jobs(run.database, run.config.shuffle_seed, run.config.samples_per_shard)
+    is_small = not is_in_cluster and num_bytes <= _SMALL_COPY_BYTES
+    with nullcontext() if is_in_cluster or is_small else run.cluster():
+        copied = (HERE if is_small else run.tasks).copy(jobs, run.dataset)
+        record_places(run.database, track(copied, "shards", total=num_shards))
+
+
+def _tidy(run: _Run, catalog: Catalog, rejected: list[RejectedRow]) -> None:
+    """What follows a commit and may be lost with the run: the next one does it."""
+    forget_plans(run.dataset, unfinished_works(run.dataset))
+    shards = version_path(run.dataset, catalog.version)
+    if not exists(shards):
+        write_whole(shards, "".join(f"{name}\n" for name in catalog.shards()).encode())
+    if rejected:
+        lines = "".join(json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rejected)
+        write_whole(joined(refreshes_path(run.dataset), f"{run.refresh_id}.rejected.jsonl"), lines.encode())
+
+
+def _report(run: _Run, tracked: "Run", before: Catalog | None, after: Catalog, made: _Made) -> None:
+    """The whole catalog in figures, and a few clips of each verdict."""
+    shown = f"""
+    select * from judged qualify row_number() over
+        (partition by verdict, slice is null order by position nulls last, row_id) <= {max(run.config.sheet_rows, 50)}
+    order by position nulls last, row_id
+    """
+    clips = run.database.sql(shown).to_arrow_table().to_pylist()
+    version = Version(
+        dataset=run.dataset.rsplit("/", 1)[-1],
+        number=after.version,
+        refresh_id=run.refresh_id,
+        rows=after.dataset(),
+        before=None if before is None else before.dataset(),
+        counts=after.verdicts(),
+        throughput=Throughput(made.decoded, made.decoding_s),
+    )
+    read_mp4 = partial(_read_mp4, run.dataset)
+    run.tasks.report(tracked, version, clips, read_mp4, made.recipe, run.config.sheet_rows)
+
+
+def _read_mp4(dataset: str, row: dict[str, Any]) -> bytes:
+    path, start = joined(slices_path(dataset), row["slice"]), row["slice_offset"]
+    return read_bytes(path, start, start + row["slice_bytes"])
+
+
+def _summary(
+    config: RefreshConfig, plan: Plan, outcome: _Outcome, refresh_id: str, seconds: float, num_rejected_rows: int
+) -> RefreshSummary:
+    counts = outcome.catalog.verdicts()
+    return RefreshSummary(
         refresh_id=refresh_id,
         dataset=config.dataset,
-        version=catalog.version,
+        version=outcome.catalog.version,
         clips=plan.num_clips,
         new=plan.num_new,
         changed=plan.num_changed,
-        removed=len(plan.removed_ids),
+        retried=plan.num_retried,
+        rejudged=plan.num_rejudged,
+        removed=plan.num_removed,
+        taken_down=plan.num_taken_down,
         unchanged=plan.num_unchanged,
-        decoded=decoded,
+        rejected_rows=num_rejected_rows,
+        decoded=outcome.decoded,
         kept=counts.get("kept", 0),
         by_verdict=counts,
         align_model=config.align.model,
         seconds=round(seconds, 3),
-        clips_per_s=round(decoded / seconds, 3) if seconds else 0.0,
-        run_id=run_id,
+        clips_per_s=round(outcome.decoded / seconds, 3) if seconds else 0.0,
+        run_id=outcome.run_id,
     )
-    record = json.dumps(dataclasses.asdict(summary), indent=2) + "\n"
-    write_whole(Path(config.dataset) / "refreshes" / f"{refresh_id}.json", record.encode())
-    return summary
-
-
-def _tracked(
-    config: RefreshConfig,
-    refresh_id: str,
-    plan: Plan,
-    catalog: Catalog | None,
-    cluster: Callable[[], AbstractContextManager[None]],
-) -> tuple[Catalog, int, str]:
-    """Carry a plan out, in a run of the tracker: the catalog after it, clips decoded, the run's id."""
-    from pipelines.curation.report import log_report
-    from pipelines.tracking import start_run
-
-    dataset = Path(config.dataset).resolve()
-    digest = plan.digest(config_hash(config.recipe))
-    folder = dataset / "slices" / f"{digest}-{config.clips_per_slice}"
-    name = f"refresh {dataset.name}"
-    with start_run(config.tracking, name, {"job": "refresh", "dataset": str(dataset)}, config.model_dump()) as run:
-        num_slices = write_plan(folder, plan.clips, config.clips_per_slice) if len(plan.clips) else 0
-        decoded = _decode(folder, num_slices, config.recipe, cluster) if num_slices else 0
-        scored = read_slices(folder, num_slices).to_pylist() if num_slices else []
-        judged = select(scored, config.recipe, plan.kept_keys)
-        placed = _shard(folder, dataset / "shards", judged, config)
-        upserts = _catalog_rows(judged, placed, config, refresh_id)
-        after = commit(dataset, catalog, pa.concat_tables([upserts, _gone(catalog, plan, refresh_id)]), plan.num_clips)
-        run.log_metrics({"decoded": decoded, "version": after.version})
-        run.log_dataset(dataset.name, str(dataset), str(after.version), refresh_id, plan.num_clips)
-        log_report(run, after.rows(), judged, partial(read_blob, folder), config.recipe, config.sheet_rows)
-    shutil.rmtree(folder, ignore_errors=True)
-    return after, decoded, run.run_id
-
-
-def _decode(folder: Path, num_slices: int, recipe: Recipe, cluster: Callable[[], AbstractContextManager[None]]) -> int:
-    """Have Ray do every slice that is not done yet; returns the number of clips decoded."""
-    import ray
-
-    local = recipe.model_copy(update={"align": located(recipe.align)})
-    task = partial(_slice_task, folder=str(folder), recipe=local)
-    with cluster():
-        # One fused operator needs no share of the CPUs kept back for others (half of them, on two cores).
-        context = ray.data.DataContext.get_current()
-        context.op_resource_reservation_enabled = False
-        context.enable_progress_bars = context.print_on_execution_start = False
-        done = ray.data.range(num_slices, override_num_blocks=num_slices).map(task, num_cpus=1)
-        return sum(row["decoded"] for row in track(done.iter_rows(), "slices of clips", total=num_slices))
-
-
-def _slice_task(row: Mapping[str, Any], folder: str, recipe: Recipe) -> dict[str, int]:
-    """One slice, in a worker of Ray."""
-    from av import logging
-
-    # PyAV's own log callback takes the interpreter's lock in the decoder's threads and can deadlock.
-    logging.restore_default_callback()
-    logging.set_level(logging.PANIC)
-    aligner = _aligner(recipe.align.model_dump_json()) if recipe.align.model is not None else None
-    return {"decoded": process_slice(Path(folder), int(row["id"]), recipe, aligner)}
-
-
-@cache
-def _aligner(config_json: str) -> Aligner:
-    """The model, loaded once a worker."""
-    import torch
-
-    torch.set_num_threads(1)  # a task has one CPU
-    return Aligner(AlignConfig.model_validate_json(config_json))
-
-
-def _shard(folder: Path, shards: Path, judged: Sequence[dict[str, Any]], config: RefreshConfig) -> dict[str, Placed]:
-    """Copy what is kept into shards, in the order of the keys, which is as good as shuffled; places by key."""
-    kept = sorted((row for row in judged if row["verdict"] == "kept"), key=lambda row: row["key"])
-    return {
-        placed.key: placed for placed in write_shards(shards, _samples(folder, kept, config), config.samples_per_shard)
-    }
-
-
-def _samples(folder: Path, kept: Sequence[dict[str, Any]], config: RefreshConfig) -> Iterator[Sample]:
-    for row in track(kept, "samples into shards"):
-        facts: dict[str, object] = {
-            **{name: row[name] for name in ("key", "uri", "caption", "start_s", "end_s", "crop")},
-            "source": {name.removeprefix("source_"): row[name] for name in _SOURCE_FACTS},
-            "scores": {name: row[name] for name in _SCORES},
-            "manifest": json.loads(row["manifest_json"]),
-            **{"num_frames": config.frames, "fps": config.fps, "size_px": config.size_px},
-        }
-        yield Sample(row["key"], read_blob(folder, row), row["caption"], facts)
-
-
-def _catalog_rows(
-    judged: Sequence[dict[str, Any]], placed: Mapping[str, Placed], config: RefreshConfig, refresh_id: str
-) -> pa.Table:
-    about = {
-        "num_frames": config.frames,
-        "fps": config.fps,
-        "size_px": config.size_px,
-        "refresh_id": refresh_id,
-        "config_hash": config_hash(config.recipe),
-    }
-    rows = [{**row, **about, **_place(row, placed)} for row in judged]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _place(row: Mapping[str, Any], placed: Mapping[str, Placed]) -> dict[str, object]:
-    if row["verdict"] != "kept":
-        return {}
-    place = placed[row["key"]]
-    return {
-        "shard": place.shard,
-        **{"offset": place.mp4.offset, "bytes": place.mp4.num_bytes},
-        **{"txt_offset": place.txt.offset, "txt_bytes": place.txt.num_bytes},
-        **{"json_offset": place.json.offset, "json_bytes": place.json.num_bytes},
-    }
-
-
-def _gone(catalog: Catalog | None, plan: Plan, refresh_id: str) -> pa.Table:
-    """Rows of clips that left the manifest: they stay, as `removed`, and no longer name a sample."""
-    if catalog is None or not plan.removed_ids:
-        return SCHEMA.empty_table()
-    ids = set(plan.removed_ids)
-    no_place = dict.fromkeys(("shard", "offset", "bytes", "txt_offset", "txt_bytes", "json_offset", "json_bytes"))
-    change = {"verdict": "removed", "reason": "not in the manifest", "refresh_id": refresh_id, **no_place}
-    rows = [{**row, **change} for row in catalog.rows().to_pylist() if row["row_id"] in ids]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)

@@ -1,139 +1,136 @@
-"""What a refresh did, as pictures and figures for the tracker: funnel, histograms, contact sheets, data card."""
+"""What a refresh made, for people: one self-contained page, and the same figures and pictures in the tracker."""
 
-# pyright: reportAttributeAccessIssue=false
-# (pyarrow.compute makes its functions when it is imported)
-
+import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.contact_sheet import contact_sheet
-from pipelines.curation.catalog import count_verdicts
+from pipelines.curation.baseline import separation
 from pipelines.curation.config import Recipe
-from pipelines.curation.filters import RULES
+from pipelines.curation.data_card import DataCard, make_card
+from pipelines.curation.figures import funnel, histograms
+from pipelines.curation.ledger import Failure, Flow, failures, flows
 from pipelines.curation.records import VERDICTS
+from pipelines.curation.summary import Throughput, Version
 from pipelines.tracking import Run
 from pipelines.video_file import read_video
 
-_INK, _KEPT, _REJECTED = "#333338", "#3b7dd8", "#c9c9cf"
-_NUM_BINS = 40
-_SECONDS_AN_HOUR = 3600
-
 ReadMp4 = Callable[[dict[str, Any]], bytes]
+
+_MAX_ROWS_OF_TABLE = 1000
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page shows; pictures are data addresses."""
+
+    dataset: str
+    version: int
+    refresh_id: str
+    is_first: bool
+    facts: Mapping[str, object]
+    card: DataCard
+    flows: list[Flow]
+    failures: list[Failure]
+    funnel: str
+    histograms: str
+    sheets: Mapping[str, str]
 
 
 def log_report(
-    run: Run, rows: pa.Table, touched: Sequence[dict[str, Any]], read_mp4: ReadMp4, recipe: Recipe, sheet_rows: int
+    run: Run, version: Version, clips: Sequence[dict[str, Any]], read_mp4: ReadMp4, recipe: Recipe, sheet_rows: int
 ) -> None:
     """Send a refresh's report to the tracker.
 
     Args:
         run: The refresh's run.
-        rows: The whole catalog after the commit.
-        touched: Judged rows of this refresh.
-        read_mp4: The encoded frames of a touched row that has some.
+        version: What was committed.
+        clips: Judged rows of this refresh, a few of each verdict: examples.
+        read_mp4: The encoded frames of an example that has some.
         recipe: The thresholds that are drawn in.
         sheet_rows: Clips on a contact sheet.
     """
-    run.log_metrics(data_card(rows))
-    run.log_image("funnel", funnel(count_verdicts(rows)))
-    run.log_image("histograms", histograms(rows, recipe))
-    for verdict in VERDICTS:
-        shown = [row for row in touched if row["verdict"] == verdict and row["blob_bytes"]][:sheet_rows]
-        if shown:
-            run.log_image(f"sheets/{verdict}", sheet(shown, read_mp4))
-    rejected = [row for row in touched if row["verdict"] != "kept"]
+    card, auc = make_card(version.rows), separation(version.rows)
+    pictures = {"funnel": funnel(version.counts), "histograms": histograms(version.rows, recipe)}
+    sheets = _sheets(clips, read_mp4, sheet_rows)
+    verdicts = {f"verdict/{name}": float(count) for name, count in version.counts.items()}
+    run.log_metrics({**card.metrics(), **verdicts, **({} if auc is None else {"align_auc": auc})})
+    for name, picture_HWC in {
+        **pictures,
+        **{f"sheets/{verdict}": picture for verdict, picture in sheets.items()},
+    }.items():
+        run.log_image(name, picture_HWC)
+    rejected = [clip for clip in clips if clip["verdict"] != "kept"]
     if rejected:
         columns = ("verdict", "reason", "uri", "caption")
-        run.log_table("rejected.json", [{column: row[column] for column in columns} for row in rejected[:1000]])
+        rows = [{column: clip[column] for column in columns} for clip in rejected[:_MAX_ROWS_OF_TABLE]]
+        run.log_table("rejected.json", rows)
+    page = Page(
+        dataset=version.dataset,
+        version=version.number,
+        refresh_id=version.refresh_id,
+        is_first=version.before is None,
+        facts=_facts(version.throughput, recipe, auc),
+        card=card,
+        flows=[] if version.before is None else flows(version.before, version.rows),
+        failures=failures(version.rows),
+        funnel=_address(pictures["funnel"], "PNG"),
+        histograms=_address(pictures["histograms"], "PNG"),
+        sheets={verdict: _address(picture, "JPEG") for verdict, picture in sheets.items()},
+    )
+    run.log_text(render(page), "report.html")
 
 
-def data_card(rows: pa.Table) -> dict[str, float]:
-    """The data set in figures: clips by verdict, hours, bytes, and means over the kept clips."""
-    card = {f"verdict/{verdict}": float(count) for verdict, count in count_verdicts(rows).items()}
-    kept = rows.filter(pc.equal(rows["verdict"], "kept"))
-    card["clips"] = float(sum(count for name, count in card.items() if name != "verdict/removed"))
-    card["kept"] = float(len(kept))
-    if not len(kept):
-        return card
-    seconds = pc.sum(pc.divide(pc.cast(kept["num_frames"], pa.float64()), kept["fps"])).as_py()
-    card["hours"] = seconds / _SECONDS_AN_HOUR
-    card["mp4_bytes"] = float(pc.sum(kept["bytes"]).as_py())
-    card["caption_chars_mean"] = float(pc.mean(pc.utf8_length(kept["caption"])).as_py())
-    for column in ("source_fps", "source_duration_s", "source_height", "align_score"):
-        mean = pc.mean(kept[column]).as_py()
-        if mean is not None:
-            card[f"{column}_mean"] = float(mean)
-    return card
+def render(page: Page) -> str:
+    """The page as HTML that needs no other file; what clips and captions say is escaped."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = files("pipelines.curation").joinpath("report_page.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(report=page)
 
 
-def funnel(counts: Mapping[str, int]) -> NDArray[np.uint8]:
-    """Clips by verdict as bars, in the order of the closed list; (H, W, 3)."""
-    figure = Figure(figsize=(8, 0.6 + 0.32 * len(counts)), layout="constrained")
-    axes = figure.subplots()
-    names = list(counts)
-    bars = axes.barh(names, list(counts.values()), color=[_KEPT if name == "kept" else _REJECTED for name in names])
-    axes.bar_label(bars, padding=3, color=_INK)
-    axes.invert_yaxis()
-    axes.set_title(f"{sum(counts.values())} clips by verdict", color=_INK)
-    _tidy(axes)
-    return _render(figure)
+def sheet(clips: Sequence[dict[str, Any]], read_mp4: ReadMp4) -> NDArray[np.uint8]:
+    """A contact sheet of clips that have frames, with reason, caption and scores above each; (H, W, 3)."""
+    videos = [read_video(read_mp4(clip)).frames_THWC for clip in clips]
+    return contact_sheet(videos, [_label(clip) for clip in clips])
 
 
-def histograms(rows: pa.Table, recipe: Recipe) -> NDArray[np.uint8]:
-    """A histogram for each measure, its threshold drawn in; kept clips over all; (H, W, 3)."""
-    thresholds = {rule.measure: getattr(recipe.filters, rule.threshold) for rule in RULES}
-    drawn: dict[str, float | None] = {**thresholds, "align_score": recipe.align.min_score}
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
-    is_kept = np.asarray(rows["verdict"].to_pylist()) == "kept"
-    for axes, (column, threshold) in zip(figure.subplots(2, 3).ravel(), drawn.items(), strict=True):
-        values = rows[column].to_numpy().astype(np.float64)
-        _histogram(axes, values, values[is_kept], threshold)
-        axes.set_title(column, color=_INK)
-    return _render(figure)
+def _facts(throughput: Throughput, recipe: Recipe, auc: float | None) -> dict[str, str]:
+    decoded, seconds = throughput
+    facts = {"decoding": "nothing was decoded" if not decoded else f"{decoded} clips in {seconds:.0f} s"}
+    if decoded and seconds:
+        facts["decoding"] += f", {decoded / seconds:.1f} a second"
+    align = recipe.align
+    facts["alignment"] = "left out" if align.model is None else f"{align.model}, at least {align.min_score}"
+    if align.model is not None and align.min_percentile is not None:
+        facts["alignment"] += f": what {align.min_percentile} % of wrong captions stay below"
+    if auc is not None:
+        facts["right against wrong captions"] = f"ROC AUC {auc:.4f}"
+    return facts
 
 
-def sheet(rows: Sequence[dict[str, Any]], read_mp4: ReadMp4) -> NDArray[np.uint8]:
-    """A contact sheet of rows that have frames, with reason, caption and scores above each; (H, W, 3)."""
-    videos = [read_video(read_mp4(row)).frames_THWC for row in rows]
-    return contact_sheet(videos, [_label(row) for row in rows])
+def _sheets(clips: Sequence[dict[str, Any]], read_mp4: ReadMp4, sheet_rows: int) -> dict[str, NDArray[np.uint8]]:
+    by_verdict = {
+        verdict: [clip for clip in clips if clip["verdict"] == verdict and clip["slice_bytes"]][:sheet_rows]
+        for verdict in VERDICTS
+    }
+    return {verdict: sheet(shown, read_mp4) for verdict, shown in by_verdict.items() if shown}
 
 
-def _label(row: Mapping[str, Any]) -> str:
-    align = "" if row["align_score"] is None else f"  [align {row['align_score']:.2f}]"
-    reason = f"{row['reason']}  " if row["reason"] else ""
-    return f"{reason}{row['caption'] or '(no caption)'}{align}"
+def _label(clip: Mapping[str, Any]) -> str:
+    align = "" if clip["align_score"] is None else f"  [align {clip['align_score']:.2f}]"
+    reason = f"{clip['reason']}  " if clip["reason"] else ""
+    return f"{reason}{clip['caption'] or '(no caption)'}{align}"
 
 
-def _histogram(axes: Axes, values: NDArray[np.float64], kept: NDArray[np.float64], threshold: float | None) -> None:
-    finite = values[np.isfinite(values)]
-    if len(finite):
-        marks = finite if threshold is None else np.append(finite, threshold)
-        edges = np.linspace(marks.min(), max(marks.max(), marks.min() + 1e-3), _NUM_BINS + 1)
-        axes.hist(finite, edges.tolist(), color=_REJECTED, label="all")
-        axes.hist(kept[np.isfinite(kept)], edges.tolist(), color=_KEPT, label="kept")
-        axes.legend(frameon=False, fontsize=7)
-    else:
-        axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, color=_INK)
-    if threshold is not None and len(finite):
-        axes.axvline(threshold, color=_INK, linestyle="--", linewidth=1)
-    _tidy(axes)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_INK, labelsize=8)
-
-
-def _render(figure: Figure) -> NDArray[np.uint8]:
+def _address(picture_HWC: NDArray[np.uint8], kind: str) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return np.asarray(Image.open(buffer).convert("RGB"))
+    Image.fromarray(picture_HWC).save(buffer, kind, quality=85)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

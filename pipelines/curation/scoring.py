@@ -1,14 +1,15 @@
-"""One clip of the plan to a `ScoredClip`: read, decode, measure, align, encode. Thresholds come later, in selection."""
+"""One clip of the plan to a `ScoredClip`: read, prepare (perhaps in another process), align. Thresholds come later."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipelines.curation.align import Aligner
+from pipelines.curation.align import Alignable, Aligner
 from pipelines.curation.config import Recipe
-from pipelines.curation.decode import Span, decode
-from pipelines.curation.filters import measure
-from pipelines.curation.records import ClipRecord, DecodedClip, Measures, Rejection, ScoredClip, SourceFacts
+from pipelines.curation.decode import Span
+from pipelines.curation.near_duplicates import near_hash
+from pipelines.curation.prepare import Prepare, decode_jpegs
+from pipelines.curation.records import ClipRecord, Measures, Rejection, ScoredClip, SourceFacts
 from pipelines.curation.source import clip_key, read_source
-from pipelines.video_file import encode_mp4
 
 _NO_FACTS = SourceFacts(
     codec=None, source_width=None, source_height=None, source_fps=None, source_duration_s=None, source_bytes=None
@@ -17,42 +18,60 @@ _NO_MEASURES = dict.fromkeys(Measures.__annotations__)
 
 
 class Scored(NamedTuple):
-    """A clip's row and its encoded frames (empty where there are none)."""
+    """A clip's row, its encoded frames, and the frames for alignment; empty where there are none."""
 
     clip: ScoredClip
     mp4: bytes
+    align_jpegs: tuple[bytes, ...] = ()
 
 
-def score_clip(record: ClipRecord, recipe: Recipe, aligner: Aligner | None) -> Scored:
-    """Do all that is expensive about a clip. Every outcome is a row; nothing about a clip raises."""
+def score_clip(record: ClipRecord, recipe: Recipe, prepare: Prepare) -> Scored:
+    """Do all that is expensive about a clip but alignment. Every outcome is a row; nothing about a clip raises.
+
+    Args:
+        record: The clip.
+        recipe: What decides about it.
+        prepare: Where foreign bytes are decoded: `pipelines.curation.prepare.prepare` here, or an isolated process.
+    """
     source = read_source(record["uri"], recipe.limits.max_bytes)
     if isinstance(source, Rejection):
         return Scored(_rejected(record, None, _NO_FACTS, source), b"")
     span = Span(record["start_s"], record["end_s"])
     key = clip_key(source, span)
-    decoding = decode(source, span, recipe)
-    if isinstance(decoding.result, Rejection):
-        return Scored(_rejected(record, key, decoding.facts, decoding.result), b"")
-    return _scored(record, key, decoding.facts, decoding.result, recipe, aligner)
-
-
-def _scored(
-    record: ClipRecord, key: str, facts: SourceFacts, decoded: DecodedClip, recipe: Recipe, aligner: Aligner | None
-) -> Scored:
-    is_alignable = aligner is not None and record["caption"]
+    is_alignable = recipe.align.model is not None and record["caption"]
+    prepared, facts = prepare(source, span, recipe.align.frames if is_alignable else 0)
+    if isinstance(prepared, Rejection):
+        return Scored(_rejected(record, key, facts, prepared), b"")
+    near = near_hash(prepared.fingerprint)
     clip = ScoredClip(
         **record,
         **facts,
-        **measure(decoded.frames_THWC),
+        **prepared.measures,
         key=key,
         verdict=None,
         reason="",
-        crop=list(decoded.crop),
-        align_score=aligner.score(decoded.frames_THWC, record["caption"]) if aligner and is_alignable else None,
+        crop=list(prepared.crop),
+        fingerprint=prepared.fingerprint,
+        near_keys=near.keys,
+        near_rank=near.rank,
+        align_score=None,
+        align_wrong_score=None,
         blob_offset=None,
         blob_bytes=None,
     )
-    return Scored(clip, encode_mp4(decoded.frames_THWC, recipe.rate))
+    return Scored(clip, prepared.mp4, prepared.align_jpegs)
+
+
+def align_clips(scored: Sequence[Scored], aligner: Aligner) -> list[Scored]:
+    """The same clips with their alignment scores; those without frames for it stay as they are."""
+    places = [index for index, clip in enumerate(scored) if clip.align_jpegs]
+    looked_at = [Alignable(decode_jpegs(scored[i].align_jpegs), scored[i].clip["caption"]) for i in places]
+    aligned = list(scored)
+    for place, (score, wrong_score) in zip(places, aligner.scores(looked_at), strict=True):
+        clip = scored[place].clip.copy()
+        clip["align_score"], clip["align_wrong_score"] = score, wrong_score
+        aligned[place] = scored[place]._replace(clip=clip)
+    return aligned
 
 
 def _rejected(record: ClipRecord, key: str | None, facts: SourceFacts, rejection: Rejection) -> ScoredClip:
@@ -64,7 +83,11 @@ def _rejected(record: ClipRecord, key: str | None, facts: SourceFacts, rejection
         "verdict": rejection.verdict,
         "reason": rejection.reason,
         "crop": None,
+        "fingerprint": None,
+        "near_keys": None,
+        "near_rank": None,
         "align_score": None,
+        "align_wrong_score": None,
         "blob_offset": None,
         "blob_bytes": None,
     }

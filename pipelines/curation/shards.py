@@ -7,12 +7,12 @@ never overwritten by another one; it belongs to the data set when a row of the c
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.curation.records import Sample
-from pipelines.storage import write_whole
+from pipelines.storage import exists, joined, write_whole
 
 _BLOCK = 512
 _RECORD = 20 * _BLOCK
@@ -35,25 +35,28 @@ class Placed(NamedTuple):
     json: Member
 
 
-def write_shards(folder: Path, samples: Iterable[Sample], samples_per_shard: int) -> list[Placed]:
+def write_shards(folder: str | Path, samples: Iterable[Sample], samples_per_shard: int) -> list[Placed]:
     """Cut samples, in their order, into tars and write each whole.
 
     Args:
         folder: Where shards lie.
-        samples: Sorted by key, keys unique.
+        samples: Keys unique.
         samples_per_shard: The last shard may have fewer.
     """
-    placed: list[Placed] = []
-    for index, group in enumerate(_groups(samples, samples_per_shard)):
-        data, members = pack(group)
-        name = f"{index:05d}-{hashlib.sha256(data).hexdigest()[:16]}.tar"
-        if not (folder / name).exists():
-            write_whole(folder / name, data)
-        placed.extend(Placed(sample.key, name, *members[sample.key]) for sample in group)
-    return placed
+    groups = enumerate(_groups(samples, samples_per_shard))
+    return [placed for index, group in groups for placed in write_shard(folder, index, group)]
 
 
-def pack(samples: Iterable[Sample]) -> tuple[bytes, dict[str, tuple[Member, Member, Member]]]:
+def write_shard(folder: str | Path, index: int, samples: Sequence[Sample]) -> list[Placed]:
+    """Write one tar, unless it is there: its name tells its content."""
+    data, members = pack(samples)
+    name = f"{index:05d}-{hashlib.sha256(data).hexdigest()[:16]}.tar"
+    if not exists(joined(folder, name)):
+        write_whole(joined(folder, name), data)
+    return [Placed(sample.key, name, *members[sample.key]) for sample in samples]
+
+
+def pack(samples: Iterable[Sample]) -> tuple[bytearray, dict[str, tuple[Member, Member, Member]]]:
     """A tar of samples and, for each key, where its mp4, txt and json lie in it."""
     tar, members = bytearray(), dict[str, tuple[Member, Member, Member]]()
     for sample in samples:
@@ -64,7 +67,7 @@ def pack(samples: Iterable[Sample]) -> tuple[bytes, dict[str, tuple[Member, Memb
         members[sample.key] = (at_mp4, at_txt, at_json)
     tar += bytes(2 * _BLOCK)
     tar += bytes(-len(tar) % _RECORD)
-    return bytes(tar), members
+    return tar, members
 
 
 def _append(tar: bytearray, name: str, payload: bytes) -> Member:

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import fsspec
 
 from pipelines.curation.decode import Span
 from pipelines.curation.records import Rejection
+from pipelines.storage import PAUSES_S, filesystem, is_remote, patiently, remote_errors
 
+_TRIES = PAUSES_S[:5]  # a quarter of a minute: the next refresh tries again
 _CHANGE_MARKS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated")
 
 
@@ -23,17 +23,20 @@ def etag(uri: str) -> str:
 
 
 def read_source(uri: str, max_bytes: int | None) -> bytes | Rejection:
-    """The bytes of a source, or why there are none: `unreadable`, or `too_large` before anything is read."""
-    info = _info(uri)
-    if info is None:
-        return Rejection("unreadable", "no such file")
-    if max_bytes is not None and (info.get("size") or 0) > max_bytes:
-        return Rejection("too_large", f"{info['size']} bytes, at most {max_bytes}")
-    system, path = fsspec.core.url_to_fs(uri)
+    """The bytes of a source, or why there are none: `unreadable`, or `too_large` before anything is read.
+
+    A store that is away is asked again for a while, and is no error: the clip is `unreadable` until the next refresh.
+    """
     try:
-        return bytes(system.cat_file(path))
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        return Rejection("unreadable", error.strerror or type(error).__name__)
+        info = _info(uri)
+        if info is None:
+            return Rejection("unreadable", "no such file")
+        if max_bytes is not None and (info.get("size") or 0) > max_bytes:
+            return Rejection("too_large", f"{info['size']} bytes, at most {max_bytes}")
+        system, path = filesystem(uri)
+        return patiently(lambda: system.cat_file(path), _tries(uri))  # pyright: ignore[reportReturnType]  # never text
+    except remote_errors() as error:
+        return Rejection("unreadable", getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
 def clip_key(source: bytes, span: Span) -> str:
@@ -45,11 +48,15 @@ def clip_key(source: bytes, span: Span) -> str:
 
 
 def _info(uri: str) -> Mapping[str, Any] | None:
-    system, path = fsspec.core.url_to_fs(uri)
+    system, path = filesystem(uri)
     try:
-        return system.info(path)
+        return patiently(lambda: system.info(path), _tries(uri))
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _tries(uri: str) -> Sequence[float]:
+    return _TRIES if is_remote(uri) else ()
 
 
 def _change_mark(info: Mapping[str, Any]) -> str:

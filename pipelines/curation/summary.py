@@ -1,6 +1,10 @@
 """What a refresh did, in figures and as the short text that a user reads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from pipelines.curation.data_card import Rows
 
 
 @dataclass(frozen=True)
@@ -15,10 +19,17 @@ class RefreshSummary:
     """In the manifest."""
     new: int
     changed: int
+    retried: int
+    """Failed before by chance, and tried again."""
+    rejudged: int
+    """Judged anew from stored scores."""
     removed: int
+    taken_down: int
     unchanged: int
+    rejected_rows: int
+    """Rows of the manifest that could not be understood: listed beside the record, no clips."""
     decoded: int
-    """Clips that this run read and decoded: less than new + changed where an earlier run was cut off."""
+    """Clips that this run read and decoded: less than new + changed + retried where an earlier run was cut off."""
     kept: int
     by_verdict: dict[str, int]
     """Over the whole data set; sums up to `clips`, but for clips that are `removed`."""
@@ -30,14 +41,41 @@ class RefreshSummary:
     """In the tracker; None where there was nothing to do."""
 
 
+class Throughput(NamedTuple):
+    """How fast clips were turned into scores."""
+
+    decoded: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a data set that was just committed."""
+
+    dataset: str
+    number: int
+    refresh_id: str
+    rows: Rows
+    """The whole catalog."""
+    before: Rows | None
+    """The catalog of the version before; None: this is the first."""
+    counts: Mapping[str, int]
+    """Clips by verdict."""
+    throughput: Throughput
+
+
 def describe(summary: RefreshSummary) -> str:
     """The summary as lines of text."""
     plan = f"{summary.new} new, {summary.changed} changed, {summary.removed} removed, {summary.unchanged} unchanged"
+    others = {"retried": summary.retried, "judged anew": summary.rejudged, "taken down": summary.taken_down}
+    plan += "".join(f", {count} {name}" for name, count in others.items() if count)
+    rejected = f"{summary.rejected_rows} rows of the manifest rejected\n" if summary.rejected_rows else ""
     speed = f", {summary.clips_per_s:.1f} clips/s" if summary.decoded else ""
     verdicts = "".join(f"  {verdict:<16}{count:>8}\n" for verdict, count in summary.by_verdict.items())
     return (
         f"{summary.dataset} is at version {summary.version}\n"
         f"clips in {summary.clips}: {plan}\n"
+        f"{rejected}"
         f"{verdicts}"
         f"alignment: {summary.align_model or 'left out'}\n"
         f"{summary.decoded} clips decoded, {summary.seconds:.1f} s{speed}\n"

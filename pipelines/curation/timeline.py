@@ -56,12 +56,19 @@ def is_covered(timeline: Timeline, window: Window) -> bool:
 
 def shown_at(timeline: Timeline, window: Window) -> list[int]:
     """For each target of the window the pts of the frame that is shown then: the last with pts <= target."""
-    chosen: list[int] = []
-    for k in range(window.num_frames):
-        target = timeline.pts[0] + (window.start_s + k / window.fps) / timeline.time_base
-        # pts are integers, so `pts <= target` is `pts <= floor(target)`.
-        chosen.append(timeline.pts[bisect_right(timeline.pts, target.__floor__()) - 1])
-    return chosen
+    # Target k in ticks is first + k * step; pts are integers, so `pts <= target` is `pts <= floor(target)`.
+    first, step = window.start_s / timeline.time_base, 1 / (window.fps * timeline.time_base)
+    divisor = first.denominator * step.denominator
+    a, b = first.numerator * step.denominator, step.numerator * first.denominator
+    targets = (timeline.pts[0] + (a + k * b) // divisor for k in range(window.num_frames))
+    return [timeline.pts[bisect_right(timeline.pts, target) - 1] for target in targets]
+
+
+def evenly_spaced(num_frames: int, num_chosen: int) -> list[int]:
+    """Indices of `num_chosen` of `num_frames` frames from the first to the last, ties to the even index."""
+    if num_chosen == 1:
+        return [0]
+    return [round(Fraction(k * (num_frames - 1), num_chosen - 1)) for k in range(num_chosen)]
 
 
 def typical_gap(pts: Sequence[int]) -> int:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipelines.cluster import prepare_ray_data
 from pipelines.contact_sheet import contact_sheet
 from pipelines.generation.config import GenerateConfig
 from pipelines.generation.recipe import Recipe, check_tasks, make_recipe
@@ -69,9 +70,7 @@ def _make(requests: Sequence[Request], recipe: Recipe, config: GenerateConfig) -
 
     from pipelines.generation.maker import VideoMaker
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    context.op_resource_reservation_enabled = False  # a single operator needs no share kept back for others
+    prepare_ray_data()
     num_batches = -(-len(requests) // config.batch_size)
     # As text: a table of columns would turn what is not there into something else.
     rows: list[dict[str, Any]] = [{"request": json.dumps(request)} for request in sorted(requests, key=kind)]

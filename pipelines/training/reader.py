@@ -5,11 +5,11 @@ Shape letters: B clips, C channels, T frames, H height, W width.
 
 from typing import NamedTuple
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.storage import joined, read_bytes
 from pipelines.video_file import VideoError, read_video
 
 
@@ -41,7 +41,7 @@ class ClipReader:
     """
 
     def __init__(self, dataset: str, rows: pa.Table) -> None:
-        self._filesystem, self._root = fsspec.url_to_fs(dataset)
+        self._root = dataset
         columns = ("key", "caption", "shard", "offset", "bytes")
         self._keys, self._captions, self._shards, self._offsets, self._bytes = (rows[c].to_pylist() for c in columns)
         self.geometry = _geometry(dataset, rows)
@@ -62,9 +62,7 @@ class ClipReader:
         start, shard = self._offsets[index], self._shards[index]
         name = f"{self._keys[index]}, {self._bytes[index]} bytes from {start} of shards/{shard}"
         try:
-            data = self._filesystem.cat_file(
-                f"{self._root}/shards/{shard}", start=start, end=start + self._bytes[index]
-            )
+            data = read_bytes(joined(self._root, "shards", shard), start, start + self._bytes[index])
             frames_THWC = read_video(data).frames_THWC
         except (OSError, VideoError) as error:
             raise DatasetError(f"sample {name}: cannot be read: {error}") from error

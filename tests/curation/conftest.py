@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.curation.config import RefreshConfig
+from pipelines.curation.config import Recipe, RefreshConfig
+from pipelines.curation.isolation import PROGRAM
 from pipelines.curation.refresh import refresh
 from pipelines.curation.summary import RefreshSummary
+from pipelines.curation.tasks import BY_RAY, HERE, Tasks
 from pipelines.tracking import TrackingConfig
 
 Frames = NDArray[np.uint8]
@@ -64,6 +67,47 @@ def write_video(
     return path
 
 
+def decode_by_force(
+    path: Path,
+    recipe: Recipe,
+    start_s: Fraction = Fraction(0),
+    *,
+    stream: int = 0,
+    pixel_aspect: Fraction = Fraction(1),
+    turns: int = 0,
+) -> Frames:
+    """What `decode` should give, (T, P, W) planes, by decoding everything and scaling each frame by itself.
+
+    It shares no code with the package: times by exact fractions and a search through all of them.
+    """
+    with av.open(str(path)) as container:
+        frames = [frame for frame in container.decode(container.streams.video[stream])]
+    times = [frame.pts * frame.time_base for frame in frames]
+    shown = []
+    for k in range(recipe.frames):
+        target = min(times) + start_s + k / Fraction(str(recipe.fps))
+        latest = max(time for time in times if time <= target)
+        shown.append(square_by_force(frames[times.index(latest)], recipe.size_px, pixel_aspect, turns))
+    return np.stack(shown)
+
+
+def square_by_force(frame: av.VideoFrame, size: int, pixel_aspect: Fraction, turns: int) -> Frames:
+    """(P, W) planes of the middle of one frame."""
+    scale = size / min(frame.width * pixel_aspect, Fraction(frame.height))
+    width, height = round(frame.width * pixel_aspect * scale), round(frame.height * scale)
+    scaled = frame.reformat(width, height, "yuv420p", interpolation="AREA", dst_color_range="MPEG")
+    rows: list[Frames] = []
+    for plane, divisor in zip(scaled.planes, (1, 2, 2), strict=True):
+        lines = [bytes(plane)[row * plane.line_size :][: plane.width] for row in range(plane.height)]
+        picture = np.array([list(line) for line in lines], np.uint8)
+        for _ in range(turns):
+            picture = picture.T[::-1]
+        upright_height, upright_width = (width, height) if turns % 2 else (height, width)
+        top, left = (upright_height - size) // 4 * 2 // divisor, (upright_width - size) // 4 * 2 // divisor
+        rows.append(picture[top:, left:][: size // divisor, : size // divisor].reshape(-1, size))
+    return np.concatenate(rows)
+
+
 def write_sound(path: Path) -> Path:
     """A second of sound without a picture, in mp4."""
     with av.open(str(path), "w") as container:
@@ -105,6 +149,11 @@ def manifest_writer() -> Callable[[Path, Sequence[Mapping[str, object]]], Path]:
     return write_manifest
 
 
+@pytest.fixture(scope="session")
+def brute_force() -> Callable[..., Frames]:
+    return decode_by_force
+
+
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
     """A folder for source videos."""
@@ -120,14 +169,35 @@ def refresh_tracking(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig
     return TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "artifacts"))
 
 
+@pytest.fixture(scope="session")
+def clock() -> Callable[[], datetime]:
+    """Ticks a second each time it is read."""
+    return (datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=second) for second in range(10**6)).__next__
+
+
 @pytest.fixture
-def run_refresh(local_ray: None, refresh_tracking: TrackingConfig) -> Callable[..., RefreshSummary]:
-    """Refresh as the job does, on this session's Ray; the clock ticks a second each time it is read."""
-    clock = iter(datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=second) for second in range(10**6))
+def refresh_here(refresh_tracking: TrackingConfig, clock: Callable[[], datetime]) -> Callable[..., RefreshSummary]:
+    """Refresh as the job does, but in this process and without pictures: those are told by `run_refresh`."""
+    return partial(_refresh, refresh_tracking, clock, HERE._replace(report=lambda *arguments: None))
 
-    def run(manifest: Path, dataset: Path, **keys: Any) -> RefreshSummary:
-        given = {"frames": 16, "fps": 8, "size_px": 32, "clips_per_slice": 4, "tracking": refresh_tracking, **keys}
-        config = RefreshConfig(manifest=str(manifest), dataset=str(dataset), **given)
-        return refresh(config, nullcontext, clock.__next__)
 
-    return run
+@pytest.fixture
+def run_refresh(
+    local_ray: None, refresh_tracking: TrackingConfig, clock: Callable[[], datetime]
+) -> Callable[..., RefreshSummary]:
+    """Refresh as the job does, on this session's Ray."""
+    return partial(_refresh, refresh_tracking, clock, BY_RAY)
+
+
+def _refresh(
+    tracking: TrackingConfig,
+    clock: Callable[[], datetime],
+    tasks: Tasks,
+    manifest: Path | str,
+    dataset: Path | str,
+    program: Path = PROGRAM,
+    **keys: Any,
+) -> RefreshSummary:
+    given = {"frames": 16, "fps": 8, "size_px": 32, "clips_per_slice": 4, "tracking": tracking, **keys}
+    config = RefreshConfig(manifest=str(manifest), dataset=str(dataset), **given)
+    return refresh(config, nullcontext, clock, tasks=tasks._replace(program=program))

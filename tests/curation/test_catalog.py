@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
-from pipelines.curation.catalog import SCHEMA, Catalog, CatalogError, VerdictSumError, commit
+from pipelines.curation import catalog as catalogs
+from pipelines.curation.catalog import SCHEMA, Catalog, CatalogError, CommitConflictError, VerdictSumError
 
 
 def table(**verdicts: str) -> pa.Table:
@@ -15,6 +17,12 @@ def table(**verdicts: str) -> pa.Table:
         {"row_id": name, "uri": f"/{name}.mp4", "key": name, "verdict": verdict} for name, verdict in verdicts.items()
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def commit(dataset: Path, catalog: Catalog | None, upserts: pa.Table, num_clips: int) -> Catalog:
+    with duckdb.connect() as database:
+        database.register("upserts", upserts)
+        return catalogs.commit(database, dataset, catalog, num_clips)
 
 
 def test_a_commit_adds_and_replaces_rows_in_one_new_version(tmp_path: Path) -> None:
@@ -26,13 +34,33 @@ def test_a_commit_adds_and_replaces_rows_in_one_new_version(tmp_path: Path) -> N
     assert Catalog.open(tmp_path, version=0).verdicts() == first.verdicts() == {"kept": 2, "still": 1}
 
 
+def test_of_two_commits_on_one_version_the_second_is_refused(tmp_path: Path) -> None:
+    first = commit(tmp_path, None, table(a="kept", b="still"), 2)
+    commit(tmp_path, first, table(c="kept"), 3)
+    for upserts, num_clips in ((table(d="kept"), 3), (table(a="still"), 2), (table(a="removed"), 1)):
+        with pytest.raises(CommitConflictError, match="version 0 was planned against"):
+            commit(tmp_path, Catalog.open(tmp_path, version=0), upserts, num_clips)
+    assert Catalog.open(tmp_path).version == 1
+
+
+def test_new_few_and_many_rows_give_the_same_table_however_they_are_written(tmp_path: Path) -> None:
+    names = [f"r{number:02d}" for number in range(40)]
+    catalog = commit(tmp_path, None, table(**dict.fromkeys(names, "kept")), 40)
+    catalog = commit(tmp_path, catalog, table(r00="still", new="kept"), 41)
+    catalog = commit(tmp_path, catalog, table(**dict.fromkeys(names[1:30], "cut")), 41)
+    catalog = commit(tmp_path, catalog, table(more="cut"), 42)
+    assert catalog.version == 3
+    assert catalog.verdicts() == {"kept": 11, "still": 1, "cut": 30}
+    assert Catalog.open(tmp_path, version=1).verdicts() == {"kept": 40, "still": 1}
+
+
 @pytest.mark.parametrize(
     ("upserts", "num_clips", "message"),
     [
         (table(d="kept"), 5, "5 clips in the manifest, 4 verdicts"),
         (table(a="removed"), 3, "3 clips in the manifest, 2 verdicts"),
         (table(a="lovely"), 3, r"outside the closed list: \{'lovely'\}"),
-        (pa.concat_tables([table(a="kept"), table(a="kept")]), 4, "4 rows, 3 of them different"),
+        (pa.concat_tables([table(a="kept"), table(a="kept")]), 4, "2 rows, 1 of them different"),
     ],
 )
 def test_verdicts_that_do_not_add_up_are_not_committed(

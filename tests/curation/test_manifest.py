@@ -7,12 +7,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.curation.manifest import ManifestError, read_manifest
+from pipelines.curation.manifest import RejectedRow, read_manifest
+from pipelines.curation.manifest_files import ManifestError
 
 ROWS = [
     {"video": "a.mp4", "caption": "A red circle", "start_s": 1.5, "end_s": 4.0, "license": "CC0", "rank": "1"},
     {"video": "sub/b.webm", "caption": "", "start_s": None, "end_s": None, "license": "", "rank": "2"},
 ]
+
+
+def table_of(path: Path) -> pa.Table:
+    return pa.Table.from_batches(list(read_manifest(str(path))))
 
 
 def _csv(folder: Path) -> Path:
@@ -36,7 +41,7 @@ def _parquet(folder: Path) -> Path:
 
 @pytest.mark.parametrize("write", [_csv, _jsonl, _parquet])
 def test_csv_jsonl_and_parquet_give_the_same_rows(tmp_path: Path, write) -> None:
-    table = read_manifest(write(tmp_path))
+    table = table_of(write(tmp_path))
     assert table["uri"].to_pylist() == [f"{tmp_path}/a.mp4", f"{tmp_path}/sub/b.webm"]
     assert table["caption"].to_pylist() == ["A red circle", ""]
     assert table["start_s"].to_pylist() == [1.5, None]
@@ -45,7 +50,7 @@ def test_csv_jsonl_and_parquet_give_the_same_rows(tmp_path: Path, write) -> None
         {"license": "CC0", "rank": "1"},
         {"license": "", "rank": "2"},
     ]
-    assert table["row_id"].to_pylist() == read_manifest(_csv(tmp_path))["row_id"].to_pylist()
+    assert table["row_id"].to_pylist() == table_of(_csv(tmp_path))["row_id"].to_pylist()
 
 
 def test_a_folder_is_a_manifest_with_captions_beside_the_videos(tmp_path: Path) -> None:
@@ -53,7 +58,7 @@ def test_a_folder_is_a_manifest_with_captions_beside_the_videos(tmp_path: Path) 
     for name in ("b.mp4", "a.webm", "sub/c.mov", "notes.md"):
         (tmp_path / name).touch()
     (tmp_path / "a.txt").write_text("A green star\n", encoding="utf-8")
-    table = read_manifest(tmp_path)
+    table = table_of(tmp_path)
     assert [Path(uri).name for uri in table["uri"].to_pylist()] == ["a.webm", "b.mp4", "c.mov"]
     assert table["caption"].to_pylist() == ["A green star", "", ""]
 
@@ -61,13 +66,28 @@ def test_a_folder_is_a_manifest_with_captions_beside_the_videos(tmp_path: Path) 
 def test_addresses_stay_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("video,caption\ns3://bucket/a.mp4,x\n/data/b.mp4,y\n")
-    assert read_manifest(path)["uri"].to_pylist() == ["s3://bucket/a.mp4", "/data/b.mp4"]
+    assert table_of(path)["uri"].to_pylist() == ["s3://bucket/a.mp4", "/data/b.mp4"]
 
 
-def test_a_row_that_is_there_twice_is_two_rows(tmp_path: Path) -> None:
+def test_the_manifest_may_say_what_changes_with_a_source(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    rows = [{"video": "a.mp4", "caption": "", "etag": "x", "size": 7}, {"video": "b.mp4", "caption": "", "size": 7}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = table_of(path)
+    assert table["etag"].to_pylist() == ["7-x", None]
+    assert table["manifest_json"].to_pylist() == ["{}", '{"size": 7}']
+
+
+def test_rows_that_cannot_be_understood_may_be_listed_instead(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
-    path.write_text("video,caption\na.mp4,x\na.mp4,x\n")
-    assert len(set(read_manifest(path)["row_id"].to_pylist())) == 2
+    path.write_bytes(b"video,caption,start_s\na.mp4,x,\n ,y,\nb.mp4,caf\xe9,\nc.mp4,z\nd.mp4,z,soon\ne.mp4,z,1\n")
+    rejected: list[RejectedRow] = []
+    table = pa.Table.from_batches(list(read_manifest(str(path), rejected.append)))
+    assert [Path(uri).name for uri in table["uri"].to_pylist()] == ["a.mp4", "e.mp4"]
+    assert table["position"].to_pylist() == [0, 1]
+    assert [row.place for row in rejected] == ["line 3", "line 4", "line 5", "line 6"]
+    assert "column video: a path or address expected" in rejected[0].reason
+    assert r"not UTF-8: '\udce9'" in rejected[1].reason
 
 
 @pytest.mark.parametrize(
@@ -99,15 +119,15 @@ def test_a_row_that_is_there_twice_is_two_rows(tmp_path: Path) -> None:
 def test_a_bad_manifest_names_file_row_and_column(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ManifestError, match=message):
-        read_manifest(tmp_path / name)
+        table_of(tmp_path / name)
 
 
 def test_bytes_that_are_no_utf8_are_told(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_bytes(b"video,caption\na.mp4,caf\xe9\n")
-    with pytest.raises(ManifestError, match=r"m\.csv: after line \d"):
-        read_manifest(tmp_path / "m.csv")
+    with pytest.raises(ManifestError, match=r"m\.csv: line 2: not UTF-8"):
+        table_of(tmp_path / "m.csv")
 
 
 def test_a_manifest_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such file or folder"):
-        read_manifest(tmp_path / "m.csv")
+        table_of(tmp_path / "m.csv")

@@ -1,99 +1,218 @@
-"""The plan names what is new, changed and gone, and nothing else."""
+"""The plan names what is new, changed, failed and gone, and nothing else."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
-from pipelines.curation.catalog import SCHEMA, Catalog, commit
-from pipelines.curation.manifest import read_manifest
-from pipelines.curation.plan import Plan, make_plan
+from pipelines.curation import catalog as catalogs
+from pipelines.curation.catalog import SCHEMA, Catalog
+from pipelines.curation.config import FilterConfig, RefreshConfig
+from pipelines.curation.plan import Plan, make_plan, workbench
 
 Write = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class Planned:
+    plan: Plan
+    fates: dict[str, str]
+    """By the first letter of the clip's name; unchanged ones are left out."""
+    gone: int
 
 
 @pytest.fixture
 def manifest(clips: Path, manifest_writer: Write) -> Path:
     for name in "abcd":
         (clips / f"{name}.mp4").write_text(f"bytes of {name}")
-    return manifest_writer(
-        clips / "m.csv", [{"video": f"{name}.mp4", "caption": f"clip {name}", "rank": "1"} for name in "abcd"]
-    )
+    return write(manifest_writer, clips / "m.csv", "abcd")
 
 
-def committed(dataset: Path, plan: Plan, verdicts: Mapping[str, str]) -> Catalog:
-    """Commit the plan's clips; a clip's key is the first letter of its name, or what stands after the verdict."""
-    rows: list[dict[str, Any]] = []
-    for clip in plan.clips.to_pylist():
-        name = Path(clip["uri"]).stem
-        verdict, _, key = verdicts[name].partition(" ")
-        rows.append({**clip, "verdict": verdict, "key": key or name, "config_hash": "recipe"})
-    return commit(dataset, None, pa.Table.from_pylist(rows, schema=SCHEMA), len(rows))
-
-
-def names(plan: Plan) -> list[str]:
-    return [Path(uri).stem for uri in plan.clips["uri"].to_pylist()]
+def write(manifest_writer: Write, path: Path, names: str) -> Path:
+    return manifest_writer(path, [{"video": f"{name}.mp4", "caption": f"clip {name}", "rank": "1"} for name in names])
 
 
 @pytest.fixture
-def catalog(manifest: Path, tmp_path: Path) -> Catalog:
+def config(manifest: Path, tmp_path: Path) -> RefreshConfig:
+    return RefreshConfig(manifest=str(manifest), dataset=str(tmp_path / "data"))
+
+
+def planned(config: RefreshConfig, catalog: Catalog | None) -> Planned:
+    with workbench() as database:
+        plan = make_plan(database, config, catalog)
+        rows = database.sql("select uri, fate from fates join manifest using (row_id) where fate <> 'unchanged'")
+        known = {Path(uri).stem: fate for uri, fate in rows.fetchall()}
+        stored = database.sql("select uri, fate from fates join catalog_rows using (row_id) where fate = 'rejudged'")
+        known |= {Path(uri).stem: fate for uri, fate in stored.fetchall()}
+        return Planned(plan, known, database.sql("select count(*) from gone").fetchall()[0][0])
+
+
+def committed(
+    config: RefreshConfig, verdicts: Mapping[str, str], catalog: Catalog | None = None, **columns: object
+) -> Catalog:
+    """Commit the manifest's clips; a clip's key is its name, or what stands after the verdict."""
+    with workbench() as database:
+        plan = make_plan(database, config, None)
+        rows: list[dict[str, Any]] = []
+        for clip in database.sql("from manifest order by position").to_arrow_table().to_pylist():
+            name = Path(clip["uri"]).stem
+            verdict, _, key = verdicts[name].partition(" ")
+            hashes = {"scoring_hash": config.scoring_hash, "config_hash": config.config_hash}
+            owner = {"duplicate_of": key or None, "slice": "w/00000.mp4s", "attempts": 1, "is_transient": False}
+            rows.append({**clip, "verdict": verdict, "key": key or name, **owner, **hashes, **columns})
+        database.register("upserts", pa.Table.from_pylist(rows, schema=SCHEMA))
+        return catalogs.commit(database, config.dataset, catalog, plan.num_clips)
+
+
+@pytest.fixture
+def catalog(config: RefreshConfig) -> Catalog:
     """Clips a and c are kept, b is a copy of a, d is still."""
-    plan = make_plan(read_manifest(manifest), None, "recipe")
-    assert names(plan) == ["a", "b", "c", "d"]
-    return committed(tmp_path / "data", plan, {"a": "kept", "b": "duplicate a", "c": "kept", "d": "still"})
+    return committed(config, {"a": "kept", "b": "duplicate a", "c": "kept", "d": "still"})
 
 
-def test_an_unchanged_manifest_asks_for_nothing(manifest: Path, catalog: Catalog) -> None:
-    plan = make_plan(read_manifest(manifest), catalog, "recipe")
-    assert plan.is_empty
-    assert plan.num_unchanged == 4
-    assert {key: Path(uri).stem for key, uri in plan.kept_keys.items()} == {"a": "a", "c": "c"}
+def test_all_of_a_first_manifest_is_new(config: RefreshConfig) -> None:
+    assert planned(config, None).fates == dict.fromkeys("abcd", "new")
 
 
-def test_rows_may_change_places(manifest: Path, catalog: Catalog, manifest_writer: Write) -> None:
-    rows = [{"video": f"{name}.mp4", "caption": f"clip {name}", "rank": "1"} for name in "dcab"]
-    assert make_plan(read_manifest(manifest_writer(manifest, rows)), catalog, "recipe").is_empty
+def test_an_unchanged_manifest_asks_for_nothing(config: RefreshConfig, catalog: Catalog) -> None:
+    found = planned(config, catalog)
+    assert found.plan.is_empty
+    assert found.plan.num_unchanged == found.plan.num_expected == 4
 
 
-@pytest.mark.parametrize("change", ["caption", "rank", "bytes", "time"])
+def test_rows_may_change_places(config: RefreshConfig, catalog: Catalog, manifest_writer: Write) -> None:
+    write(manifest_writer, Path(config.manifest), "dcab")
+    assert planned(config, catalog).plan.is_empty
+
+
+def test_equal_rows_of_a_manifest_are_clips_of_their_own(config: RefreshConfig, manifest_writer: Write) -> None:
+    write(manifest_writer, Path(config.manifest), "abbcdb")
+    with workbench() as database:
+        assert make_plan(database, config, None).num_new == 6
+        assert database.sql("select count(distinct row_id) from manifest").fetchall() == [(6,)]
+
+
+@pytest.mark.parametrize(
+    ("change", "fate"), [("caption", "rejudged"), ("rank", "rejudged"), ("bytes", "changed"), ("time", "changed")]
+)
 def test_a_changed_clip_is_the_only_one_to_do(
-    manifest: Path, catalog: Catalog, manifest_writer: Write, change: str
+    config: RefreshConfig, catalog: Catalog, manifest_writer: Write, change: str, fate: str
 ) -> None:
     rows = [{"video": f"{name}.mp4", "caption": f"clip {name}", "rank": "1"} for name in "abcd"]
-    source = manifest.parent / "c.mp4"
+    source = Path(config.manifest).parent / "c.mp4"
     if change == "bytes":
         source.write_text("longer than before")
     elif change == "time":
         os.utime(source, (1, 1))
     else:
         rows[2][change] = "other"
-    plan = make_plan(read_manifest(manifest_writer(manifest, rows)), catalog, "recipe")
-    assert (names(plan), plan.num_changed, plan.num_new) == (["c"], 1, 0)
-    assert list(plan.kept_keys) == ["a"]
+        manifest_writer(Path(config.manifest), rows)
+    assert planned(config, catalog).fates == {"c": fate}
 
 
-def test_another_recipe_makes_all_due(manifest: Path, catalog: Catalog) -> None:
-    plan = make_plan(read_manifest(manifest), catalog, "another recipe")
-    assert (plan.num_changed, plan.kept_keys) == (4, {})
+def test_a_new_caption_needs_the_pixels_where_alignment_looks_at_both(
+    config: RefreshConfig, manifest_writer: Write
+) -> None:
+    aligned = config.model_copy(update={"align": config.align.model_copy(update={"model": "ViT-B-32"})})
+    catalog = committed(aligned, dict.fromkeys("abcd", "kept"))
+    rows = [{"video": f"{name}.mp4", "caption": f"clip {name}", "rank": "1"} for name in "abcd"]
+    rows[1]["caption"] = "other"
+    manifest_writer(Path(config.manifest), rows)
+    assert planned(aligned, catalog).fates == {"b": "changed"}
 
 
-def test_when_a_kept_clip_goes_its_copies_are_due(manifest: Path, catalog: Catalog, manifest_writer: Write) -> None:
-    rows = [{"video": f"{name}.mp4", "caption": f"clip {name}", "rank": "1"} for name in "bcd"]
-    plan = make_plan(read_manifest(manifest_writer(manifest, rows)), catalog, "recipe")
-    assert (names(plan), len(plan.removed_ids)) == (["b"], 1)
+def test_another_way_of_scoring_makes_all_due_and_other_thresholds_none(
+    config: RefreshConfig, catalog: Catalog
+) -> None:
+    assert planned(config.model_copy(update={"size_px": 64}), catalog).fates == dict.fromkeys("abcd", "changed")
+    for change in ({"filters": FilterConfig(max_cut=3)}, {"shuffle_seed": 1}, {"samples_per_shard": 3}):
+        found = planned(config.model_copy(update=change), catalog)
+        assert found.fates == dict.fromkeys("abcd", "rejudged")
+        assert found.plan.num_due == 0
 
 
-def test_when_a_kept_clip_changes_its_copies_are_due(manifest: Path, catalog: Catalog) -> None:
-    (manifest.parent / "a.mp4").write_text("no longer what b is")
-    assert names(make_plan(read_manifest(manifest), catalog, "recipe")) == ["a", "b"]
+def test_when_a_kept_clip_goes_its_copies_are_judged_anew(
+    config: RefreshConfig, catalog: Catalog, manifest_writer: Write
+) -> None:
+    write(manifest_writer, Path(config.manifest), "bcd")
+    found = planned(config, catalog)
+    assert (found.fates, found.gone, found.plan.num_expected) == ({"b": "rejudged"}, 1, 3)
 
 
-def test_the_same_work_has_the_same_name_and_other_work_another(manifest: Path, catalog: Catalog) -> None:
-    first = make_plan(read_manifest(manifest), None, "recipe")
-    assert first.digest("recipe") == make_plan(read_manifest(manifest), None, "recipe").digest("recipe")
-    assert first.digest("recipe") != first.digest("another recipe")
-    (manifest.parent / "d.mp4").write_text("changed")
-    assert make_plan(read_manifest(manifest), None, "recipe").digest("recipe") != first.digest("recipe")
+def test_when_a_kept_clip_changes_its_copies_are_judged_anew(config: RefreshConfig, catalog: Catalog) -> None:
+    (Path(config.manifest).parent / "a.mp4").write_text("no longer what b is")
+    assert planned(config, catalog).fates == {"a": "changed", "b": "rejudged"}
+
+
+def test_failures_by_chance_are_tried_again_so_many_times_and_rejections_never(config: RefreshConfig) -> None:
+    verdicts = {"a": "timeout", "b": "still", "c": "unreadable", "d": "crashed"}
+    catalog = committed(config, verdicts, attempts=2, is_transient=True)
+    assert set(planned(config, catalog).fates.values()) == {"retried"}
+    assert planned(config.model_copy(update={"max_attempts": 2}), catalog).plan.is_empty
+    (Path(config.manifest).parent / "c.mp4").unlink()
+    assert planned(config, catalog).fates["c"] == "changed"
+
+
+def test_a_manifest_of_additions_removes_nothing_and_new_thresholds_reach_what_it_does_not_name(
+    config: RefreshConfig, catalog: Catalog, manifest_writer: Write
+) -> None:
+    (Path(config.manifest).parent / "e.mp4").write_text("bytes of e")
+    write(manifest_writer, Path(config.manifest), "ce")
+    additions = config.model_copy(update={"missing_rows": "keep"})
+    found = planned(additions, catalog)
+    assert (found.fates, found.gone, found.plan.num_expected) == ({"e": "new"}, 0, 5)
+    stricter = planned(additions.model_copy(update={"filters": FilterConfig(max_cut=3)}), catalog)
+    assert stricter.fates == {**dict.fromkeys("abcd", "rejudged"), "e": "new"}
+    assert stricter.plan.num_expected == 5
+
+
+@pytest.fixture
+def takedown(tmp_path: Path) -> Iterator[Callable[[Sequence[str]], str]]:
+    def listed(names: Sequence[str]) -> str:
+        (tmp_path / "takedown.txt").write_text("# asked for in writing\n\n" + "\n".join(names) + "\n")
+        return str(tmp_path / "takedown.txt")
+
+    return listed
+
+
+@pytest.mark.parametrize("missing_rows", ["remove", "keep"])
+def test_a_takedown_list_names_clips_by_address_or_key(
+    config: RefreshConfig, catalog: Catalog, takedown: Callable[[Sequence[str]], str], missing_rows: str
+) -> None:
+    address = str(Path(config.manifest).parent / "d.mp4")
+    path = takedown([address, "c"])
+    found = planned(config.model_copy(update={"takedown": path, "missing_rows": missing_rows}), catalog)
+    assert found.fates == {"c": "taken_down", "d": "taken_down"}
+    assert (found.plan.num_taken_down, found.plan.num_expected, found.plan.num_due) == (2, 2, 0)
+
+
+def test_a_clip_that_was_taken_down_stays_so_while_the_list_names_it(
+    config: RefreshConfig, takedown: Callable[[Sequence[str]], str]
+) -> None:
+    with workbench() as database:
+        make_plan(database, config, None)
+    verdicts = {"a": "kept", "b": "kept", "c": "kept", "d": "kept"}
+    catalog = committed(config, verdicts)
+    listed = config.model_copy(update={"takedown": takedown(["a"])})
+    with workbench() as database:
+        plan = make_plan(database, listed, catalog)
+        database.execute(
+            "create table upserts as select * replace ('removed' as verdict) from catalog_rows where key = 'a'"
+        )
+        catalog = catalogs.commit(database, config.dataset, catalog, plan.num_expected)
+    assert planned(listed, catalog).plan.is_empty
+    assert planned(config, catalog).fates == {"a": "changed"}
+
+
+def test_a_database_that_is_gone_takes_its_folder_with_it() -> None:
+    with workbench() as database:
+        (path,) = database.sql("select path from duckdb_databases() where path is not null").fetchall()[0]
+        assert Path(path).exists()
+    assert not Path(path).parent.exists()
+    with pytest.raises(duckdb.ConnectionException):
+        database.sql("select 1")

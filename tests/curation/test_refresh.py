@@ -118,41 +118,45 @@ def test_every_clip_has_one_verdict_and_kept_samples_can_be_read(
         assert facts["source"]["fps"] == 24
         assert facts["scores"]["motion"] == row["motion"]
     assert json.loads((tmp_path / "data" / "refreshes" / f"{summary.refresh_id}.json").read_text())["kept"] == 4
-    assert not list((tmp_path / "data" / "slices").iterdir())
+    # What is scored stays; the plan of it is gone with the commit.
+    assert len(list((tmp_path / "data" / "slices").rglob("*.mp4s"))) == 4
+    assert not list((tmp_path / "data" / "slices").rglob("plan-*"))
 
 
-def test_a_second_run_decodes_nothing_and_commits_nothing(manifest: Path, tmp_path: Path, run_refresh: Refresh) -> None:
-    run_refresh(manifest, tmp_path / "data")
+def test_a_second_run_decodes_nothing_and_commits_nothing(
+    manifest: Path, tmp_path: Path, refresh_here: Refresh
+) -> None:
+    refresh_here(manifest, tmp_path / "data")
     before = shard_hashes(tmp_path / "data")
-    again = run_refresh(manifest, tmp_path / "data")
+    again = refresh_here(manifest, tmp_path / "data")
     assert (again.decoded, again.new, again.changed, again.removed, again.unchanged) == (0, 0, 0, 0, 15)
     assert (again.version, again.kept, again.run_id) == (0, 4, None)
     assert shard_hashes(tmp_path / "data") == before
 
 
-def test_shards_do_not_depend_on_slices_or_on_the_run(manifest: Path, tmp_path: Path, run_refresh: Refresh) -> None:
-    run_refresh(manifest, tmp_path / "one", clips_per_slice=1, samples_per_shard=3)
-    run_refresh(manifest, tmp_path / "two", clips_per_slice=100, samples_per_shard=3)
+def test_shards_do_not_depend_on_slices_or_on_the_run(manifest: Path, tmp_path: Path, refresh_here: Refresh) -> None:
+    refresh_here(manifest, tmp_path / "one", clips_per_slice=1, samples_per_shard=3)
+    refresh_here(manifest, tmp_path / "two", clips_per_slice=100, samples_per_shard=3)
     assert len(shard_hashes(tmp_path / "one")) == 2
     assert shard_hashes(tmp_path / "one") == shard_hashes(tmp_path / "two")
 
 
 def test_new_changed_and_removed_rows_are_the_only_work(
-    manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
+    manifest: Path, tmp_path: Path, refresh_here: Refresh, manifest_writer: Write
 ) -> None:
     dataset, clips = tmp_path / "data", manifest.parent
     manifest_writer(manifest, rows_of(["good0", "good1", "good2"]))
-    run_refresh(manifest, dataset)
+    refresh_here(manifest, dataset)
     first = Catalog.open(dataset)
     keys = {Path(row["uri"]).stem: row["key"] for row in first.kept().to_pylist()}
 
     shutil.copy(clips / "good3.mp4", clips / "good1.mp4")
     rows = [*rows_of(["good0", "good1", "dark"])]
     rows[0]["caption"] = "Another caption"
-    summary = run_refresh(manifest_writer(manifest, rows), dataset)
+    summary = refresh_here(manifest_writer(manifest, rows), dataset)
 
-    assert (summary.new, summary.changed, summary.removed, summary.unchanged) == (1, 2, 1, 0)
-    assert (summary.decoded, summary.version) == (3, 1)
+    assert (summary.new, summary.changed, summary.rejudged, summary.removed, summary.unchanged) == (1, 1, 1, 1, 0)
+    assert (summary.decoded, summary.version) == (2, 1)
     second = Catalog.open(dataset)
     assert {Path(row["uri"]).stem: row["verdict"] for row in second.rows().to_pylist()} == {
         "good0": "kept",
@@ -169,70 +173,65 @@ def test_new_changed_and_removed_rows_are_the_only_work(
     assert first.kept().num_rows == Catalog.open(dataset, version=0).kept().num_rows == 3
 
 
-@pytest.mark.slow
 def test_a_clip_that_comes_back_is_kept_again(
-    manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
+    manifest: Path, tmp_path: Path, refresh_here: Refresh, manifest_writer: Write
 ) -> None:
     for names in (["good0", "good1"], ["good0"], ["good0", "good1"]):
-        summary = run_refresh(manifest_writer(manifest, rows_of(names)), tmp_path / "data")
+        summary = refresh_here(manifest_writer(manifest, rows_of(names)), tmp_path / "data")
     assert summary.by_verdict == {"kept": 2}
     assert (summary.changed, summary.unchanged) == (1, 1)
 
 
-@pytest.mark.slow
 def test_the_copy_takes_the_place_of_a_kept_clip_that_goes(
-    manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
+    manifest: Path, tmp_path: Path, refresh_here: Refresh, manifest_writer: Write
 ) -> None:
-    run_refresh(manifest_writer(manifest, rows_of(["good0", "copy", "good1"])), tmp_path / "data")
+    refresh_here(manifest_writer(manifest, rows_of(["good0", "copy", "good1"])), tmp_path / "data")
     assert verdicts_by_name(tmp_path / "data")["copy"] == ["duplicate"]
-    summary = run_refresh(manifest_writer(manifest, rows_of(["copy", "good1"])), tmp_path / "data")
+    summary = refresh_here(manifest_writer(manifest, rows_of(["copy", "good1"])), tmp_path / "data")
     assert verdicts_by_name(tmp_path / "data") == {"good1": ["kept"], "good0": ["removed"], "copy": ["kept"]}
-    assert summary.decoded == 1
+    assert (summary.decoded, summary.rejudged) == (0, 1)
 
 
-@pytest.mark.slow
 def test_the_earlier_of_two_equal_clips_is_kept_and_a_kept_one_stays(
-    manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
+    manifest: Path, tmp_path: Path, refresh_here: Refresh, manifest_writer: Write
 ) -> None:
-    run_refresh(manifest_writer(manifest, rows_of(["copy", "good0"])), tmp_path / "data")
+    refresh_here(manifest_writer(manifest, rows_of(["copy", "good0"])), tmp_path / "data")
     assert verdicts_by_name(tmp_path / "data") == {"copy": ["kept"], "good0": ["duplicate"]}
-    run_refresh(manifest_writer(manifest, rows_of(["good1", "good0", "copy"])), tmp_path / "data")
+    refresh_here(manifest_writer(manifest, rows_of(["good1", "good0", "copy"])), tmp_path / "data")
     assert verdicts_by_name(tmp_path / "data") == {"copy": ["kept"], "good0": ["duplicate"], "good1": ["kept"]}
 
 
 def test_two_spans_of_one_video_are_two_clips(
-    manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
+    manifest: Path, tmp_path: Path, refresh_here: Refresh, manifest_writer: Write
 ) -> None:
     rows = [{"video": "good0.mp4", "caption": f"from {start}", "start_s": start, "end_s": 2.5} for start in (0, 0.5, 1)]
-    summary = run_refresh(manifest_writer(manifest, rows), tmp_path / "data")
+    summary = refresh_here(manifest_writer(manifest, rows), tmp_path / "data")
     assert summary.by_verdict == {"kept": 2, "too_short": 1}
     assert len(set(Catalog.open(tmp_path / "data").kept()["key"].to_pylist())) == 2
 
 
-@pytest.mark.slow
 def test_a_source_that_appears_later_is_a_changed_clip(
-    manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
+    manifest: Path, tmp_path: Path, refresh_here: Refresh, manifest_writer: Write
 ) -> None:
     manifest_writer(manifest, rows_of(["late", "good1"]))
-    assert run_refresh(manifest, tmp_path / "data").by_verdict == {"kept": 1, "unreadable": 1}
+    assert refresh_here(manifest, tmp_path / "data").by_verdict == {"kept": 1, "unreadable": 1}
     shutil.copy(manifest.parent / "good0.mp4", manifest.parent / "late.mp4")
-    assert run_refresh(manifest, tmp_path / "data").by_verdict == {"kept": 2}
+    assert refresh_here(manifest, tmp_path / "data").by_verdict == {"kept": 2}
 
 
-@pytest.mark.slow
-def test_another_recipe_makes_every_clip_due_and_another_shard_size_none(
-    manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
+def test_other_frames_make_every_clip_due_and_other_thresholds_or_shards_none(
+    manifest: Path, tmp_path: Path, refresh_here: Refresh, manifest_writer: Write
 ) -> None:
     manifest_writer(manifest, rows_of(["good0", "dark"]))
-    assert run_refresh(manifest, tmp_path / "data").by_verdict == {"kept": 1, "too_dark": 1}
-    assert run_refresh(manifest, tmp_path / "data", samples_per_shard=7).decoded == 0
-    lenient = run_refresh(manifest, tmp_path / "data", filters=FilterConfig(min_brightness=None))
-    assert (lenient.changed, lenient.by_verdict) == (2, {"kept": 2})
+    assert refresh_here(manifest, tmp_path / "data").by_verdict == {"kept": 1, "too_dark": 1}
+    assert refresh_here(manifest, tmp_path / "data", samples_per_shard=7).decoded == 0
+    lenient = refresh_here(manifest, tmp_path / "data", filters=FilterConfig(min_brightness=None))
+    assert (lenient.changed, lenient.rejudged, lenient.decoded, lenient.by_verdict) == (0, 2, 0, {"kept": 2})
+    assert refresh_here(manifest, tmp_path / "data", size_px=48).decoded == 2
 
 
-@pytest.mark.slow
 def test_a_run_that_was_cut_off_before_its_commit_goes_on_with_the_slices_it_had_done(
-    manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write
+    manifest: Path, tmp_path: Path, refresh_here: Refresh, manifest_writer: Write
 ) -> None:
     manifest_writer(manifest, rows_of(["good0", "good1", "good2"]))
     dataset = tmp_path / "data"
@@ -242,11 +241,11 @@ def test_a_run_that_was_cut_off_before_its_commit_goes_on_with_the_slices_it_had
         (dataset / "shards").rmdir()
         (dataset / "shards").touch()
     with pytest.raises(OSError, match="shards"):
-        run_refresh(manifest, dataset, clips_per_slice=2)
+        refresh_here(manifest, dataset, clips_per_slice=2)
     assert not DeltaTable.is_deltatable(str(dataset / "catalog"))
     shards = dataset / "shards"
     shards.unlink() if shards.is_file() else shards.chmod(0o700)
-    summary = run_refresh(manifest, dataset, clips_per_slice=2)
+    summary = refresh_here(manifest, dataset, clips_per_slice=2)
     assert (summary.decoded, summary.by_verdict) == (0, {"kept": 3})
 
 
@@ -277,15 +276,15 @@ def _with_frames(dataset: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_captions_that_do_not_fit_are_misaligned(
-    manifest: Path, tmp_path: Path, run_refresh: Refresh, manifest_writer: Write, root: Path
+    manifest: Path, tmp_path: Path, refresh_here: Refresh, manifest_writer: Write, root: Path
 ) -> None:
     weights = root / "demo" / "weights" / "clip"
     if not weights.is_dir():
         pytest.skip("the demo's open_clip weights are not there yet")
     manifest_writer(manifest, rows_of(["good0", "good1"]))
     align: dict[str, Any] = {"model": f"local-dir:{weights}", "frames": 2}
-    run_refresh(manifest, tmp_path / "data", align=AlignConfig(**align, min_score=None))
+    refresh_here(manifest, tmp_path / "data", align=AlignConfig(**align, min_score=None))
     scores = Catalog.open(tmp_path / "data").kept()["align_score"].to_pylist()
     assert all(-1 <= score <= 1 for score in scores)
-    strict = run_refresh(manifest, tmp_path / "data", align=AlignConfig(**align, min_score=1.0))
+    strict = refresh_here(manifest, tmp_path / "data", align=AlignConfig(**align, min_score=1.0))
     assert strict.by_verdict == {"misaligned": 2}

@@ -35,7 +35,7 @@ def verdict(data: bytes, caption: str = "a red star moving up") -> str:
     decoded = decode(data, Span(), RECIPE).result
     if isinstance(decoded, Rejection):
         return decoded.verdict
-    rejection = judge(measure(decoded.frames_THWC), FilterConfig()) or judge_caption(caption, FilterConfig())
+    rejection = judge(measure(decoded.yuv.to_rgb()), FilterConfig()) or judge_caption(caption, FilterConfig())
     return rejection.verdict if rejection else "kept"
 
 

@@ -22,6 +22,7 @@ CONFIGS = {
     "refresh": "refresh",
     "score": "score",
     "study": "export_study",
+    "tasks": "generate",
 }
 
 
@@ -62,9 +63,10 @@ def test_importing_a_job_does_nothing(python: str, job: Path) -> None:
 
 
 @pytest.mark.parametrize(("config", "job"), CONFIGS.items())
-def test_each_config_is_one_that_its_job_takes(python: str, config: str, job: str) -> None:
+def test_each_config_is_one_that_its_job_takes(python: str, config: str, job: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("video,caption\na.mp4,A clip\n")
     required = {
-        "refresh": ["manifest=a.csv", "dataset=d"],
+        "refresh": [f"manifest={tmp_path}/a.csv", f"dataset={tmp_path}/d"],
         "train": ["dataset=d", "run.name=r", "run.storage=s"],
         "generate": ["out=o", "requests=r.csv"],
         "score": ["videos=v", "out=o"],
@@ -73,6 +75,19 @@ def test_each_config_is_one_that_its_job_takes(python: str, config: str, job: st
     result = run(python, f"jobs/{job}.py", "--config", f"jobs/configs/{config}.yaml", *required, "--dry-run")
     assert result.returncode == 0, result.stderr
     assert isinstance(yaml.safe_load(result.stdout), dict)
+
+
+def test_a_dry_run_of_a_refresh_tells_its_plan_and_changes_nothing(python: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("video,caption\na.mp4,A clip\nb.mp4,Another\n")
+    words = ("--dry-run", f"manifest={tmp_path}/a.csv", f"dataset={tmp_path}/d")
+    result = run(python, "jobs/refresh.py", *words)
+    assert result.returncode == 0, result.stderr
+    assert yaml.safe_load(result.stdout)["manifest"] == f"{tmp_path}/a.csv"
+    assert "# plan: 2 clips, makes the data set\n#   new                      2\n" in result.stdout
+    assert "#   to decode                2  no earlier refresh tells how long that takes\n" in result.stdout
+    assert not (tmp_path / "d").exists()
+    missing = run(python, "jobs/refresh.py", "--dry-run", f"manifest={tmp_path}/none.csv", f"dataset={tmp_path}/d")
+    assert (missing.returncode, missing.stderr) == (1, f"manifest {tmp_path}/none.csv: no such file or folder\n")
 
 
 def test_every_config_file_is_tested() -> None:

@@ -1,0 +1,161 @@
+"""The refresh as a job: anew, once more, with other thresholds, and against two plain processes.
+
+Clips are generated: 360p H.264 of 6 s at 24 fps.
+"""
+
+import csv
+import json
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from figures import Figure, figure
+
+ROOT = Path(__file__).resolve().parents[1]
+_LOOP_PROCESSES = 2
+_CLIPS_PER_SLICE = 8
+
+
+def again_rows(num_clips: int, pairs: int, folder: Path) -> Iterator[Figure]:
+    """A new run, the same run once more, and other thresholds on it: the job as a user starts it."""
+    manifest = clips(num_clips, folder)
+    first, again, other = [], [], []
+    for number in range(pairs):
+        dataset = folder / f"again{number}"
+        first.append(_job(manifest, dataset))
+        again.append(_job(manifest, dataset))
+        other.append(_job(manifest, dataset, f"filters.min_motion={0.1 + number / 10}", "shuffle_seed=1"))
+        assert again[-1]["decoded"] == other[-1]["decoded"] == 0
+        assert other[-1]["rejudged"] == num_clips
+    ratios = [new["seconds"] / changed["seconds"] for new, changed in zip(first, other, strict=True)]
+    yield figure(f"new run / other thresholds, {num_clips} clips", ratios, ">= 20")
+    yield figure("... seconds of a new run", [told["seconds"] for told in first])
+    yield figure("... seconds with other thresholds, every shard cut anew", [told["seconds"] for told in other])
+    yield figure("... seconds of the same run once more, after start-up", [told["seconds"] for told in again], "<= 5")
+
+
+def throughput_rows(num_clips: int, pairs: int, folder: Path) -> Iterator[Figure]:
+    """The job on two CPUs against two processes that do nothing else, in the steady state: without start and end."""
+    manifest = clips(num_clips, folder)
+    over_loop, over_decord = [], []
+    for number in range(pairs):
+        dataset = folder / f"throughput{number}"
+        _job(manifest, dataset, "ray.num_cpus=2")
+        job = _clips_per_s([path.stat().st_mtime for path in dataset.glob("slices/*/*.mp4s")], _CLIPS_PER_SLICE)
+        over_loop.append(job / _in_two_processes("plain", manifest, folder / f"plain{number}"))
+        over_decord.append(job / _in_two_processes("decord", manifest, folder / f"decord{number}"))
+    yield figure(f"job / plain loop of the same kernel and writer, {num_clips} clips", over_loop, ">= 0.95")
+    yield figure(f"job / decord and webdataset.ShardWriter, {num_clips} clips", over_decord, ">= 1.25")
+
+
+def _in_two_processes(kind: str, manifest: Path, out: Path) -> float:
+    """Clips a second of two processes, each with half of the clips."""
+    parts = [(kind, str(manifest), str(out), number) for number in range(_LOOP_PROCESSES)]
+    with multiprocessing.get_context("spawn").Pool(_LOOP_PROCESSES) as pool:
+        times = [moment for part in pool.starmap(_loop, parts, chunksize=1) for moment in part]
+    return _clips_per_s(times, _CLIPS_PER_SLICE)
+
+
+def _loop(kind: str, manifest: str, out: str, number: int) -> list[float]:
+    """One process's share; the times at which each slice's worth of clips was written."""
+    with Path(manifest).open() as file:
+        rows = list(csv.DictReader(file))[number::_LOOP_PROCESSES]
+    videos = [str(Path(manifest).parent / row["video"]) for row in rows]
+    chunks = [videos[start : start + _CLIPS_PER_SLICE] for start in range(0, len(videos), _CLIPS_PER_SLICE)]
+    return list({"plain": _plain, "decord": _decord}[kind](chunks, Path(out) / str(number)))
+
+
+def _plain(chunks: Sequence[Sequence[str]], out: Path) -> Iterator[float]:
+    from pipelines.curation.config import Recipe
+    from pipelines.curation.prepare import prepare
+    from pipelines.curation.scoring import score_clip
+    from pipelines.storage import write_whole
+
+    recipe = Recipe()
+    here = partial(prepare, recipe=recipe)
+    for index, chunk in enumerate(chunks):
+        scored = [score_clip(_record(video), recipe, here) for video in chunk]
+        write_whole(out / f"{index:05d}.mp4s", b"".join(clip.mp4 for clip in scored))
+        yield time.time()
+
+
+def _record(video: str) -> Any:
+    empty = {"start_s": None, "end_s": None, "manifest_json": "{}"}
+    return {"row_id": video, "uri": video, "etag": "", "caption": "A clip", **empty}
+
+
+def _decord(chunks: Sequence[Sequence[str]], out: Path) -> Iterator[float]:
+    """What one would write by hand: frames by their times with decord, the same encoder, webdataset's writer."""
+    from fractions import Fraction
+
+    import decord
+    import numpy as np
+    import webdataset
+
+    from pipelines.video_file import encode_mp4
+
+    out.mkdir(parents=True, exist_ok=True)
+    with webdataset.ShardWriter(f"{out}/%05d.tar", maxcount=1000, verbose=0) as writer:
+        for chunk in chunks:
+            for video in chunk:
+                reader = decord.VideoReader(video, width=228, height=128, num_threads=1)
+                wanted = (np.arange(80) / 16 * reader.get_avg_fps() + 1e-6).astype(int)
+                frames_THWC = reader.get_batch(wanted).asnumpy()[:, :, 50:178]
+                mp4 = encode_mp4(np.ascontiguousarray(frames_THWC), Fraction(16))
+                writer.write({"__key__": Path(video).stem, "mp4": mp4, "txt": "A clip", "json": {"uri": video}})
+            yield time.time()
+
+
+def _clips_per_s(times: Sequence[float], clips_each: int) -> float:
+    """Between the first tenth and the last of the moments at which so many clips were done."""
+    ordered = sorted(times)
+    first, last = len(ordered) // 10, len(ordered) - 1 - len(ordered) // 10
+    return (last - first) * clips_each / (ordered[last] - ordered[first])
+
+
+def clips(num_clips: int, folder: Path) -> Path:
+    """A manifest of generated clips: 20 different videos, each under many names with a byte that tells them apart."""
+    import av
+    import numpy as np
+
+    manifest = folder / f"clips{num_clips}" / "manifest.csv"
+    if manifest.exists():
+        return manifest
+    manifest.parent.mkdir(parents=True)
+    rng, sources = np.random.default_rng(0), []
+    for seed in range(20):
+        texture = np.kron(rng.integers(0, 255, (60, 120, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
+        path = manifest.parent / f"source{seed}.mp4"
+        with av.open(str(path), "w") as container:
+            stream: Any = container.add_stream("libx264", rate=24, options={"crf": "23", "preset": "fast"})
+            stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+            for index in range(144):
+                picture = np.ascontiguousarray(texture[index : index + 360, 2 * index : 2 * index + 640])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode(None))
+        sources.append(path.read_bytes())
+        path.unlink()
+    # An mp4 may end with a box that readers skip: other bytes, another key, the same work.
+    lines = ["video,caption"]
+    for number in range(num_clips):
+        name = f"clip{number:06d}.mp4"
+        tail = (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")
+        (manifest.parent / name).write_bytes(sources[number % len(sources)] + tail)
+        lines.append(f"{name},A drifting texture number {number}")
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest
+
+
+def _job(manifest: Path, dataset: Path, *keys: str) -> dict[str, Any]:
+    """The refresh as a job; its own record."""
+    tracking = f"tracking.uri=sqlite:///{dataset.parent}/mlflow.db", f"tracking.artifacts={dataset.parent}/artifacts"
+    given = (f"manifest={manifest}", f"dataset={dataset}", f"clips_per_slice={_CLIPS_PER_SLICE}", *tracking, *keys)
+    subprocess.run([sys.executable, "jobs/refresh.py", *given], cwd=ROOT, check=True, capture_output=True)
+    newest = max(path for path in (dataset / "refreshes").glob("*.json"))
+    return json.loads(newest.read_text())
