@@ -29,7 +29,13 @@ def flops(call) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize(("config", "side"), [(STABLE_DIFFUSION_1_5, 32), (SDXL, 64)], ids=["SD 1.5", "SDXL"])
+@pytest.mark.parametrize(
+    ("config", "side"),
+    [
+        pytest.param(STABLE_DIFFUSION_1_5, 32, id="SD 1.5"),
+        pytest.param(SDXL, 64, id="SDXL", marks=pytest.mark.slow),
+    ],
+)
 def test_80_frames_cost_less_than_frame_by_frame_and_much_less_than_without_temporal_resampling(config, side):
     with torch.device("meta"):
         unet = UNet2DConditionModel(**config).eval()

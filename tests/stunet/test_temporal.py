@@ -62,11 +62,16 @@ def test_attention_is_sensitive_to_order_and_mixes_frames_of_one_pixel_only(rng)
     assert not changed.any()
 
 
-def test_attention_depends_on_distances_between_frames_not_on_their_number(rng):
+def test_attention_tells_the_frames_of_a_still_video_apart_by_their_number(rng):
+    """Rotary positions alone could not: attention over equal values gives equal values."""
     layer = randomise(TemporalAttention(8, layers=1), rng)
-    video = torch.randn(1, 8, 1, 2, 2, generator=rng).expand(-1, -1, 3, -1, -1)
-    out = layer(video)
-    torch.testing.assert_close(out, out[:, :, :1].expand_as(out))
+    still = torch.randn(1, 8, 1, 2, 2, generator=rng).expand(-1, -1, 3, -1, -1)
+    out = layer(still)
+    assert (out[:, :, 0] - out[:, :, 2]).abs().max() > 0.01
+    with torch.no_grad():
+        layer.position.weight.zero_()
+    without = layer(still)
+    torch.testing.assert_close(without, without[:, :, :1].expand_as(without))
 
 
 @pytest.mark.parametrize("layer", [TemporalConv, TemporalAttention, TemporalDownsample, TemporalUpsample])
