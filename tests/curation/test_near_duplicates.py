@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from demo.filter_quality import find_copies
 from pipelines.curation.near_duplicates import (
     FINGERPRINT_BYTES,
-    NUM_KEYS,
-    Copy,
     Ordered,
     distance,
     fingerprint,
@@ -58,9 +57,12 @@ def test_another_path_over_the_same_background_is_not_near(moving: Callable[...,
 
 def test_of_near_clips_the_first_is_kept_and_named() -> None:
     prints = [_print(1), _print(2), _print(1, noise=2), _print(2, noise=2), _print(1, noise=1)]
-    copies = _find_copies(prints)
-    assert [(copy.row, copy.original) for copy in copies] == [(2, 0), (3, 1), (4, 0)]
-    assert copies[0].levels == distance(prints[0], prints[2])
+    assert find_copies(prints, MAX_LEVELS) == [(2, 0), (3, 1), (4, 0)]
+
+
+def test_a_copy_tells_how_far_it_is_from_its_original() -> None:
+    prints = {0: _print(1), 1: _print(1, noise=2)}
+    assert [copy.levels for copy in resolve([(0, 1)], prints, MAX_LEVELS)] == [distance(prints[0], prints[1])]
 
 
 def test_a_clip_near_a_copy_alone_is_kept() -> None:
@@ -71,9 +73,7 @@ def test_a_clip_near_a_copy_alone_is_kept() -> None:
 
 
 def test_of_a_thousand_copies_one_is_kept() -> None:
-    copies = _find_copies([_print(1)] * 1000)
-    assert [copy.row for copy in copies] == list(range(1, 1000))
-    assert {copy.original for copy in copies} == {0}
+    assert find_copies([_print(1)] * 1000, MAX_LEVELS) == [(copy, 0) for copy in range(1, 1000)]
 
 
 def test_batches_of_rows_give_the_pairs_of_all_rows_at_once() -> None:
@@ -90,14 +90,14 @@ def test_rows_of_different_keys_are_not_compared() -> None:
 
 
 def test_no_clips_have_no_copies() -> None:
-    assert _find_copies([]) == []
+    assert find_copies([], MAX_LEVELS) == []
 
 
 def test_copies_are_found_among_thousands_and_nothing_else_is() -> None:
     originals = [_print(seed) for seed in range(2000)]
     again = [_print(seed, noise=3) for seed in range(0, 2000, 4)]
-    copies = _find_copies(originals + again)
-    right = sum(copy.original == (copy.row - 2000) * 4 for copy in copies)
+    copies = find_copies(originals + again, MAX_LEVELS)
+    right = sum(original == (copy - 2000) * 4 for copy, original in copies)
     assert right == len(copies), "a random clip was taken for a copy"
     assert right >= 0.98 * len(again)
 
@@ -119,18 +119,6 @@ KEYS = [
     -4946331070185258353,
 ]
 RANK = 42.045
-
-
-def _find_copies(prints: Sequence[bytes]) -> list[Copy]:
-    """As a refresh does it: each key's rows in the order of key and rank."""
-    hashes = [near_hash(own) for own in prints]
-    pairs: list[tuple[int, int]] = []
-    for which in range(NUM_KEYS):
-        order = sorted(range(len(prints)), key=lambda row: (hashes[row].keys[which], hashes[row].rank, row))
-        keys = np.asarray([hashes[row].keys[which] for row in order], np.int64)
-        ordered = Ordered(np.asarray(order, np.int64), keys, _levels([prints[row] for row in order]))
-        pairs += near_pairs([ordered], MAX_LEVELS)
-    return resolve(pairs, dict(enumerate(prints)), MAX_LEVELS)
 
 
 def _levels(prints: Sequence[bytes]) -> NDArray[np.uint8]:
