@@ -279,8 +279,6 @@ def test_captions_that_do_not_fit_are_misaligned(
     manifest: Path, tmp_path: Path, refresh_here: Refresh, manifest_writer: Write, root: Path
 ) -> None:
     weights = root / "demo" / "weights" / "clip"
-    if not weights.is_dir():
-        pytest.skip("the demo's open_clip weights are not there yet")
     manifest_writer(manifest, rows_of(["good0", "good1"]))
     align: dict[str, Any] = {"model": f"local-dir:{weights}", "frames": 2}
     refresh_here(manifest, tmp_path / "data", align=AlignConfig(**align, min_score=None))
