@@ -15,6 +15,7 @@ from demo.captions import caption
 from demo.render import render
 from demo.scene import COLORS, MOTIONS, SHAPES, Scene, draw_scene
 from demo.train_clip import FRAME_PX
+from pipelines.pixels import to_unit
 from pipelines.training.batches import Batch
 
 NUM_FRAMES, FPS = 16, 8
@@ -44,7 +45,7 @@ def held_out() -> tuple[Held, ...]:
 def clip_of(scene: Scene, size_px: int = FRAME_PX) -> Tensor:
     """The scene's first two seconds, (C, T, H, W) in [-1, 1]."""
     frames_THWC = render(scene, [index / FPS for index in range(NUM_FRAMES)], size_px, size_px)
-    return torch.from_numpy(frames_THWC).permute(3, 0, 1, 2).float() / 127.5 - 1
+    return to_unit(frames_THWC).permute(3, 0, 1, 2)
 
 
 class RenderedClips:

@@ -26,9 +26,9 @@ from demo.fidelity import fidelity
 from demo.train_clip import FRAME_PX
 from demo.train_style import NIGHT
 from pipelines.contact_sheet import contact_sheet
-from pipelines.generation.knowledge import to_frames
 from pipelines.generation.model import LoadedModel
 from pipelines.generation.recipe import ModelFiles
+from pipelines.pixels import to_frames
 from pipelines.progress import track
 from pipelines.storage import write_whole
 from stunet import conditions

@@ -27,6 +27,7 @@ from demo.frames import FrameBatch, degrade, draw_frames
 from demo.readout import find_thing
 from demo.scene import COLORS, SHAPES, Scene, draw_scene
 from demo.train_clip import FRAME_PX, as_input
+from pipelines.pixels import to_levels
 from pipelines.progress import track
 from stunet.backbone import load_backbone
 
@@ -126,8 +127,7 @@ def draw_images(
                 with_text, without = guess_BCHW.chunk(2)
                 guided_BCHW = without + guidance_scale * (with_text - without)
                 image_BCHW = scheduler.step(guided_BCHW, timestep, image_BCHW).prev_sample
-        levels = ((image_BCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        images.append(levels.permute(0, 2, 3, 1).numpy())
+        images.append(to_levels(image_BCHW.permute(0, 2, 3, 1)))
     return np.concatenate(images)
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from demo.captions import vocabulary, words
 from demo.frames import FrameBatch, degrade, draw_frames
 from demo.scene import BACKGROUNDS, SIZES, Scene
+from pipelines.pixels import to_unit
 from pipelines.progress import track
 from pipelines.storage import write_whole
 
@@ -116,7 +117,7 @@ def train(out: Path, recipe: Recipe) -> None:
 
 def as_input(frames_NHWC: NDArray[np.uint8]) -> torch.Tensor:
     """uint8 frames to the range -1..1 that both models take: (N, C, H, W) float32."""
-    return torch.from_numpy(frames_NHWC).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_unit(frames_NHWC).permute(0, 3, 1, 2)
 
 
 def is_true(caption_words: frozenset[str], scene: Scene) -> bool:

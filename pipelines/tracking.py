@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,26 +40,6 @@ class TrackingConfig(Config):
         description="artifact root of a new experiment under sqlite; a server has its own",
     )
     experiment: str = Field(default="lumiere", description="MLflow experiment; made where it does not exist")
-
-
-class RunLog(Protocol):
-    """What a stage may tell a tracker; `Run` is the real one."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Record one value a key at a step."""
-        ...
-
-    def log_image(self, name: str, image_HWC: NDArray[np.uint8], step: int | None = None) -> None:
-        """Record a picture; with a step it joins the series of that name."""
-        ...
-
-    def log_file(self, path: str | Path, folder: str = "") -> None:
-        """Copy a file or folder into the run's artifacts."""
-        ...
-
-    def log_text(self, text: str, path: str) -> None:
-        """Record a text as an artifact."""
-        ...
 
 
 class Run:

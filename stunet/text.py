@@ -6,7 +6,7 @@ Shape letters: B batch, L text tokens, D text width.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import open_clip
 import torch
@@ -21,18 +21,6 @@ _MOST_TOKENS = 77
 
 class TextError(ValueError):
     """A text encoder that cannot be loaded; the message names the folder."""
-
-
-class TextEncoder(Protocol):
-    """What turns prompts into the U-Net's text condition. The empty prompt is the unconditional one."""
-
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """(B, L, D), one row a prompt, L the encoder's context length; no gradient."""
-        ...
-
-    def to(self, device: torch.device | str) -> Any:
-        """Move the encoder."""
-        ...
 
 
 class OpenClipText(nn.Module):

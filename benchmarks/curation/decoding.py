@@ -45,13 +45,13 @@ def _rows_of(sources: Sources, setting: Setting, bars: tuple[str, str]) -> Itera
         files = [_file(clip, stack) for clip in clips]
         ours, in_rgb = partial(_kernels, clips), partial(_rgb_kernels, clips)
         decords, codecs = partial(_decords, plans), partial(_codecs, tracks)
-        yield Row(in_pairs(f"decode kernel / decord, {name}", ours, decords, setting.pairs), bars[0])
-        yield Row(in_pairs(f"... with RGB of all frames / decord, {name}", in_rgb, decords, setting.pairs), "")
-        yield Row(in_pairs(f"codec alone / decode kernel, {name}", codecs, ours, setting.pairs), bars[1])
+        yield Row.of(in_pairs(f"decode kernel / decord, {name}", ours, decords, setting.pairs), bars[0])
+        yield Row.of(in_pairs(f"... with RGB of all frames / decord, {name}", in_rgb, decords, setting.pairs), "")
+        yield Row.of(in_pairs(f"codec alone / decode kernel, {name}", codecs, ours, setting.pairs), bars[1])
         if setting.ffmpeg is not None:
             command, on_one_thread = (partial(_ffmpegs, files, setting.ffmpeg, words) for words in ([], ONE_THREAD))
-            yield Row(in_pairs(f"decode kernel / ffmpeg one pass, {name}", ours, command, setting.pairs), "<= 0.70")
-            yield Row(in_pairs(f"... / ffmpeg on one thread, {name}", ours, on_one_thread, setting.pairs), "")
+            yield Row.of(in_pairs(f"decode kernel / ffmpeg one pass, {name}", ours, command, setting.pairs), "<= 0.70")
+            yield Row.of(in_pairs(f"... / ffmpeg on one thread, {name}", ours, on_one_thread, setting.pairs), "")
         else:
             print(f"not run, no ffmpeg command: decode kernel / ffmpeg one pass, {name}")
 

@@ -31,7 +31,7 @@ def rows(setting: Setting) -> Iterator[Row]:
         assert pid is not None
         away, here = partial(_slice, clips, isolated), partial(_slice, clips, partial(prepare, recipe=RECIPE))
         clock = partial(_cpu_s_with, pid)
-        yield Row(in_pairs(f"isolated / in the task, {name}", away, here, setting.pairs, clock), "<= 1.03")
+        yield Row.of(in_pairs(f"isolated / in the task, {name}", away, here, setting.pairs, clock), "<= 1.03")
 
 
 def _slice(clips: Sequence[bytes], prepare_clip: Prepare) -> None:

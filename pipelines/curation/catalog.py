@@ -10,7 +10,7 @@ mp4 is `slice_bytes` from `slice_offset` in `<dataset>/slices/<slice>`, for ever
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import duckdb
 import pyarrow as pa
@@ -132,7 +132,8 @@ class Catalog:
         """Rows by verdict, in the order of the closed list; verdicts that nothing has are left out."""
         counts = Counter[str]()
         for batch in self.dataset().to_batches(columns=["verdict"]):
-            counts.update(count_verdicts(pa.Table.from_batches([batch])))
+            for entry in pc.value_counts(batch.column("verdict")).to_pylist():
+                counts[entry["values"]] += entry["counts"]
         return {verdict: counts[verdict] for verdict in VERDICTS if verdict in counts}
 
     def shards(self) -> list[str]:
@@ -185,17 +186,14 @@ def register_rows(database: duckdb.DuckDBPyConnection, catalog: Catalog | None) 
         database.register("catalog_rows", catalog.dataset())
 
 
-def count_verdicts(rows: pa.Table) -> dict[str, int]:
-    """Rows by verdict, in the order of the closed list."""
-    counted: Mapping[Any, int] = {
-        entry["values"]: entry["counts"] for entry in pc.value_counts(rows["verdict"]).to_pylist()
-    }
-    return {verdict: counted[verdict] for verdict in VERDICTS if verdict in counted}
+def oldest_version(dataset_root: str | Path) -> int:
+    """The oldest version that no vacuum has taken away."""
+    path = oldest_path(dataset_root)
+    return int(read_bytes(path)) if exists(path) else 0
 
 
 def _check_not_vacuumed(dataset_root: str | Path, version: int) -> None:
-    path = oldest_path(dataset_root)
-    oldest = int(read_bytes(path)) if exists(path) else 0
+    oldest = oldest_version(dataset_root)
     if version < oldest:
         raise CatalogError(
             f"dataset {dataset_root}: version {version} was vacuumed; the oldest that is left is {oldest}"

@@ -12,6 +12,7 @@ from deltalake.exceptions import CommitFailedError
 from pipelines.curation.catalog import SCHEMA, Catalog, register_rows
 from pipelines.curation.layout import catalog_path
 from pipelines.curation.records import VERDICTS
+from pipelines.curation.workbench import count
 from pipelines.storage import is_remote
 
 _MERGED_SHARE = 0.05  # of the rows; more than that is cheaper to write anew than to merge
@@ -71,7 +72,7 @@ def _change(
     database: duckdb.DuckDBPyConnection, table: DeltaTable, num_replaced: int, properties: CommitProperties
 ) -> None:
     """New rows are appended; a few replaced ones are merged; many are written anew with all others, as a stream."""
-    num_rows = _one(database, "select count(*) from catalog_rows")
+    num_rows = count(database, "catalog_rows")
     if not num_replaced:
         _write(table, "append", _stream(database, "from upserts"), properties)
     elif num_replaced <= _MERGED_SHARE * num_rows:
@@ -132,7 +133,3 @@ def _check_sum(database: duckdb.DuckDBPyConnection, catalog: Catalog | None, num
 
 def _counted(database: duckdb.DuckDBPyConnection, relation: str) -> dict[str, int]:
     return dict(database.sql(f"select verdict, count(*) from {relation} group by verdict").fetchall())
-
-
-def _one(database: duckdb.DuckDBPyConnection, query: str) -> int:
-    return database.sql(query).fetchall()[0][0]

@@ -1,10 +1,14 @@
 """Pictures of a version of the data set: funnel and histograms, drawn for people who set thresholds."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 import io
 from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -43,12 +47,11 @@ def histograms(rows: Rows, recipe: Recipe) -> NDArray[np.uint8]:
     drawn: dict[str, float | None] = {**thresholds, "align_score": recipe.align.min_score}
     num_lines = -(-len(drawn) // _COLUMNS_ACROSS)
     figure = Figure(figsize=(10, 2.75 * num_lines), layout="constrained")
-    table = rows if isinstance(rows, pa.Table) else None
     all_axes = figure.subplots(num_lines, _COLUMNS_ACROSS, squeeze=False).ravel()
-    is_kept = np.asarray(_column(rows, table, "verdict").to_pylist()) == "kept"
+    is_kept = pc.equal(_column(rows, "verdict"), "kept").to_numpy()
     for axes, (name, threshold) in zip(all_axes, drawn.items(), strict=False):
-        values = _floats(_column(rows, table, name))
-        wrong = _floats(_column(rows, table, "align_wrong_score")) if name == "align_score" else None
+        values = _floats(_column(rows, name))
+        wrong = _floats(_column(rows, "align_wrong_score")) if name == "align_score" else None
         _histogram(axes, values, values[is_kept], wrong, threshold)
         axes.set_title(name, color=_INK)
     for axes in all_axes[len(drawn) :]:
@@ -56,8 +59,9 @@ def histograms(rows: Rows, recipe: Recipe) -> NDArray[np.uint8]:
     return _render(figure)
 
 
-def _column(rows: Rows, table: pa.Table | None, name: str) -> pa.ChunkedArray:
-    return table[name] if table is not None else rows.to_table(columns=[name])[name]  # pyright: ignore[reportAttributeAccessIssue]
+def _column(rows: Rows, name: str) -> pa.ChunkedArray:
+    """One column at a time: those of a data set on disk need not fit into memory together."""
+    return rows[name] if isinstance(rows, pa.Table) else rows.to_table(columns=[name])[name]
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:

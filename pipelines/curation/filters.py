@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.curation.config import FilterConfig
 from pipelines.curation.records import Bars, Measures, Rejection, Verdict
+from pipelines.curation.timeline import evenly_spaced
 
 _COARSE_PX = 32
 _CUT_NEIGHBOURS = 4
@@ -136,7 +137,7 @@ def sharpness(frames_THWC: NDArray[np.uint8]) -> float:
     Looked at in the channel of the widest range: a coloured shape may be as light as what is behind it. A sharp edge
     takes one or two pixels (0.4 and more), a defocused one many. Frames without contrast count as sharp.
     """
-    chosen = np.linspace(0, len(frames_THWC) - 1, _NUM_SHARPNESS_FRAMES).round().astype(int)
+    chosen = evenly_spaced(len(frames_THWC), _NUM_SHARPNESS_FRAMES)
     return float(np.median([_steepest(frames_THWC[index].astype(np.float32)) for index in chosen]))
 
 

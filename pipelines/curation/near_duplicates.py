@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.curation.timeline import evenly_spaced
+
 _NUM_FRAMES, _GRID_PX = 8, 4
 FINGERPRINT_BYTES = _NUM_FRAMES * _GRID_PX * _GRID_PX * 3
 NUM_KEYS = 6
@@ -59,7 +61,7 @@ def fingerprint(frames_THWC: NDArray[np.uint8]) -> bytes:
     Args:
         frames_THWC: (T, H, W, 3) uint8 RGB.
     """
-    chosen = np.linspace(0, len(frames_THWC) - 1, _NUM_FRAMES).round().astype(int)
+    chosen = evenly_spaced(len(frames_THWC), _NUM_FRAMES)
     size = (_GRID_PX, _GRID_PX)
     return b"".join(cv2.resize(frames_THWC[i], size, interpolation=cv2.INTER_AREA).tobytes() for i in chosen)
 

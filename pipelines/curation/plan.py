@@ -11,13 +11,9 @@ ever whole in memory. What becomes of each row is its fate:
 
 """
 
-import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -27,9 +23,9 @@ from pipelines.curation.config import RefreshConfig
 from pipelines.curation.manifest import MANIFEST_SCHEMA, RejectedRow, read_manifest
 from pipelines.curation.source import etag
 from pipelines.curation.takedown import read_takedown
+from pipelines.curation.workbench import count
 
 _THREADS = 16
-_MEMORY_LIMIT = "1GiB"
 
 _TABLES = """
 create table manifest (position bigint, row_id varchar, uri varchar, etag varchar, caption varchar, start_s double,
@@ -112,6 +108,7 @@ update fates set fate = 'rejudged' where fate = 'unchanged' and row_id in (from 
 insert into fates select row_id, null, 'rejudged' from copies
 where row_id not in (select row_id from fates) and row_id not in (from gone);
 """
+_TO_DECODE = "create view to_decode as select row_id from fates where fate in ('new', 'changed', 'retried')"
 _TOUCHED_BEFORE = """
 create view touched_before as
 select row_id from fates where fate in ('changed', 'retried', 'rejudged', 'taken_down')
@@ -153,16 +150,6 @@ class Plan:
         return not (self.num_due or self.num_rejudged or self.num_taken_down or self.num_removed)
 
 
-@contextmanager
-def workbench(memory_limit: str = _MEMORY_LIMIT) -> Generator[duckdb.DuckDBPyConnection]:
-    """A DuckDB database of one refresh's tables in a temporary folder; what exceeds `memory_limit` lies on the disk."""
-    with tempfile.TemporaryDirectory(prefix="refresh-") as folder:
-        settings: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": f"{folder}/spilled"}
-        with duckdb.connect(str(Path(folder) / "tables.duckdb"), config=settings) as database:
-            database.execute("set enable_progress_bar = false")
-            yield database
-
-
 def make_plan(
     database: duckdb.DuckDBPyConnection,
     config: RefreshConfig,
@@ -172,7 +159,8 @@ def make_plan(
     """Compare the manifest with the catalog.
 
     Args:
-        database: An empty `workbench`; gets the tables `manifest`, `fates`, `gone`, `takedown` and `catalog_rows`.
+        database: An empty `workbench`; gets the tables `manifest`, `fates`, `gone` and `takedown`, and the views
+            `catalog_rows` and `to_decode`.
         config: What, and how.
         catalog: The newest version; None before the first refresh.
         rejected: See `read_manifest`.
@@ -184,18 +172,19 @@ def make_plan(
     database.execute("begin")
     database.execute(_TABLES)
     _load(database, read_manifest(config.manifest, rejected), read_takedown(config.takedown))
-    num_clips = _count(database, "manifest")
+    num_clips = count(database, "manifest")
     register_rows(database, catalog)
     _ask(database, config)
     database.execute(_KNOWN)
-    database.execute(_LISTED if _count(database, "takedown") else _NONE_LISTED)
+    database.execute(_LISTED if count(database, "takedown") else _NONE_LISTED)
     database.execute(_FATES)
-    if _count(database, "fates where fate = 'differs'"):
+    if count(database, "fates where fate = 'differs'"):
         database.execute(_LOOK_CLOSER)
     database.execute(_GONE if config.missing_rows == "remove" else _NONE_GONE)
     num_outside = _take_in_outside(database) if config.missing_rows == "keep" else 0
+    database.execute(_TO_DECODE)
     database.execute(_TOUCHED_BEFORE)
-    if _count(database, "touched_before") and (num_outside or _count(database, "fates where fate = 'unchanged'")):
+    if count(database, "touched_before") and (num_outside or count(database, "fates where fate = 'unchanged'")):
         database.execute(_FREED)
     database.execute("commit")
     return _counted(database, num_clips, num_outside)
@@ -204,8 +193,7 @@ def make_plan(
 def due(database: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
     """Clips to decode that have no scored row yet, in the order of the manifest."""
     query = """
-    select row_id, uri, etag, caption, start_s, end_s, manifest_json from manifest
-    semi join (select row_id from fates where fate in ('new', 'changed', 'retried')) using (row_id)
+    select row_id, uri, etag, caption, start_s, end_s, manifest_json from manifest semi join to_decode using (row_id)
     anti join scored using (row_id) order by position nulls last, row_id
     """
     yield from database.sql(query).to_arrow_reader()
@@ -215,8 +203,8 @@ def work_name(database: duckdb.DuckDBPyConnection, catalog: Catalog | None, conf
     """16 hex digits that name what `due` yields: the same clips, planned against the same version, scored alike."""
     query = """
     select bit_xor(md5_number_lower(concat_ws(chr(31), $plan, number, row_id, etag, caption)))
-    from (select *, row_number() over (order by position nulls last, row_id) as number from manifest
-          semi join (select row_id from fates where fate in ('new', 'changed', 'retried')) using (row_id)
+    from (select *, row_number() over (order by position nulls last, row_id) as number
+          from manifest semi join to_decode using (row_id)
           anti join scored using (row_id))
     """
     version = "none" if catalog is None else catalog.version
@@ -227,12 +215,12 @@ def work_name(database: duckdb.DuckDBPyConnection, catalog: Catalog | None, conf
 
 def _take_in_outside(database: duckdb.DuckDBPyConnection) -> int:
     """Add what is due of rows that the manifest does not name; how many of those stay in the data set."""
-    num_live = _count(database, "catalog_rows where verdict <> 'removed'")
-    num_named = _count(database, "known where verdict <> 'removed'")
+    num_live = count(database, "catalog_rows where verdict <> 'removed'")
+    num_named = count(database, "known where verdict <> 'removed'")
     database.execute(_OUTSIDE)
-    if _count(database, "outside"):
+    if count(database, "outside"):
         database.execute(_TAKE_IN)
-    return num_live - num_named - _count(database, "outside where fate = 'taken_down'")
+    return num_live - num_named - count(database, "outside where fate = 'taken_down'")
 
 
 def _ask(database: duckdb.DuckDBPyConnection, config: RefreshConfig) -> None:
@@ -271,7 +259,7 @@ def _with_etags(rows: pa.Table, pool: ThreadPoolExecutor) -> pa.Table:
 
 def _counted(database: duckdb.DuckDBPyConnection, num_clips: int, num_outside: int) -> Plan:
     fates = dict(database.sql("select fate, count(*) from fates group by fate").fetchall())
-    num_down = _count(database, "fates where fate in ('taken_down', 'stays_removed') and position is not null")
+    num_down = count(database, "fates where fate in ('taken_down', 'stays_removed') and position is not null")
     return Plan(
         num_clips=num_clips,
         num_new=fates.get("new", 0),
@@ -279,10 +267,6 @@ def _counted(database: duckdb.DuckDBPyConnection, num_clips: int, num_outside: i
         num_retried=fates.get("retried", 0),
         num_rejudged=fates.get("rejudged", 0),
         num_taken_down=fates.get("taken_down", 0),
-        num_removed=_count(database, "gone"),
+        num_removed=count(database, "gone"),
         num_expected=num_clips - num_down + num_outside,
     )
-
-
-def _count(database: duckdb.DuckDBPyConnection, relation: str) -> int:
-    return database.sql(f"select count(*) from {relation}").fetchall()[0][0]

@@ -7,7 +7,8 @@ from pipelines.curation.catalog import open_if_there
 from pipelines.curation.config import RefreshConfig
 from pipelines.curation.layout import refreshes_path
 from pipelines.curation.manifest import RejectedRow
-from pipelines.curation.plan import make_plan, workbench
+from pipelines.curation.plan import make_plan
+from pipelines.curation.workbench import workbench
 from pipelines.storage import absolute, joined, list_names, read_bytes
 
 

@@ -6,7 +6,7 @@ and bytes are copied into shards. A refresh holds the data set's lease from its 
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ from pipelines.curation.cutting import record_places, shard_jobs
 from pipelines.curation.layout import refreshes_path, slices_path, version_path
 from pipelines.curation.lease import Holder, Lease, leased
 from pipelines.curation.manifest import RejectedRow
-from pipelines.curation.plan import Plan, due, make_plan, work_name, workbench
+from pipelines.curation.plan import Plan, due, make_plan, work_name
 from pipelines.curation.removal import collect_leaving, scrub_slices
 from pipelines.curation.selection import collect, select
 from pipelines.curation.slices import forget_plans, unfinished_works, write_plan
@@ -31,6 +31,7 @@ from pipelines.curation.summary import RefreshSummary, Throughput, Version
 from pipelines.curation.tasks import BY_RAY, HERE, Tasks, decode_slices
 from pipelines.curation.vacuum import vacuum
 from pipelines.curation.work import add_scored, adopt, make_scored
+from pipelines.curation.workbench import count, workbench
 from pipelines.progress import track
 from pipelines.storage import absolute, exists, joined, read_bytes, write_whole
 
@@ -82,6 +83,8 @@ class _Outcome:
     """What carrying a plan out came to."""
 
     catalog: Catalog
+    counts: Mapping[str, int]
+    """Its rows by verdict."""
     decoded: int
     run_id: str | None
 
@@ -131,7 +134,7 @@ def _outcome(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) ->
     if not plan.is_empty:
         return _tracked(run, plan, catalog, start)
     assert catalog is not None, "a manifest has a clip, so the first plan is not empty"
-    return _Outcome(catalog, 0, None)
+    return _Outcome(catalog, catalog.verdicts(), 0, None)
 
 
 def _tracked(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) -> _Outcome:
@@ -150,8 +153,9 @@ def _tracked(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) ->
         after = commit(database, run.dataset, catalog, plan.num_expected - made.num_taken_down, about)
         tracked.log_metrics({"decoded": made.decoded, "version": after.version})
         tracked.log_dataset(name, run.dataset, str(after.version), run.refresh_id, plan.num_clips)
-        _report(run, tracked, catalog, after, made)
-    return _Outcome(after, made.decoded, tracked.run_id)
+        outcome = _Outcome(after, after.verdicts(), made.decoded, tracked.run_id)
+        _report(run, tracked, catalog, outcome, made)
+    return outcome
 
 
 def _scored_and_cut(run: _Run, plan: Plan, catalog: Catalog | None) -> _Made:
@@ -160,7 +164,7 @@ def _scored_and_cut(run: _Run, plan: Plan, catalog: Catalog | None) -> _Made:
     make_scored(database)
     if plan.num_due:
         adopt(database, run.dataset, config.scoring_hash, is_aligned=config.align.model is not None)
-    num_left = plan.num_due - database.sql("select count(*) from scored").fetchall()[0][0]
+    num_left = plan.num_due - count(database, "scored")
     with run.cluster() if num_left else nullcontext():
         start = run.now()
         decoded = _decode(run, catalog) if num_left else 0
@@ -208,7 +212,7 @@ def _tidy(run: _Run, catalog: Catalog, rejected: list[RejectedRow]) -> None:
         write_whole(joined(refreshes_path(run.dataset), f"{run.refresh_id}.rejected.jsonl"), lines.encode())
 
 
-def _report(run: _Run, tracked: "Run", before: Catalog | None, after: Catalog, made: _Made) -> None:
+def _report(run: _Run, tracked: "Run", before: Catalog | None, outcome: _Outcome, made: _Made) -> None:
     """The whole catalog in figures, and a few clips of each verdict."""
     shown = f"""
     select * from judged qualify row_number() over
@@ -218,11 +222,11 @@ def _report(run: _Run, tracked: "Run", before: Catalog | None, after: Catalog, m
     clips = run.database.sql(shown).to_arrow_table().to_pylist()
     version = Version(
         dataset=run.dataset.rsplit("/", 1)[-1],
-        number=after.version,
+        number=outcome.catalog.version,
         refresh_id=run.refresh_id,
-        rows=after.dataset(),
+        rows=outcome.catalog.dataset(),
         before=None if before is None else before.dataset(),
-        counts=after.verdicts(),
+        counts=outcome.counts,
         throughput=Throughput(made.decoded, made.decoding_s),
     )
     read_mp4 = partial(_read_mp4, run.dataset)
@@ -237,7 +241,6 @@ def _read_mp4(dataset: str, row: dict[str, Any]) -> bytes:
 def _summary(
     config: RefreshConfig, plan: Plan, outcome: _Outcome, refresh_id: str, seconds: float, num_rejected_rows: int
 ) -> RefreshSummary:
-    counts = outcome.catalog.verdicts()
     return RefreshSummary(
         refresh_id=refresh_id,
         dataset=config.dataset,
@@ -252,8 +255,8 @@ def _summary(
         unchanged=plan.num_unchanged,
         rejected_rows=num_rejected_rows,
         decoded=outcome.decoded,
-        kept=counts.get("kept", 0),
-        by_verdict=counts,
+        kept=outcome.counts.get("kept", 0),
+        by_verdict=dict(outcome.counts),
         align_model=config.align.model,
         seconds=round(seconds, 3),
         clips_per_s=round(outcome.decoded / seconds, 3) if seconds else 0.0,

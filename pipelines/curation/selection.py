@@ -29,7 +29,8 @@ from pipelines.curation.config import AlignConfig, Recipe
 from pipelines.curation.copies import mark_near_copies
 from pipelines.curation.filters import RULES, judge
 from pipelines.curation.records import Measures, Rejection
-from pipelines.curation.slices import FOUND_SCHEMA
+from pipelines.curation.slices import FOUND_SCHEMA, IS_TRANSIENT
+from pipelines.curation.workbench import count
 
 TAKEN_DOWN = "on the takedown list"
 _BATCH_ROWS = 10_000
@@ -87,14 +88,13 @@ def collect(database: duckdb.DuckDBPyConnection, about: Mapping[str, object]) ->
         about: Columns that all these rows share.
     """
     constants = {name: f"${name}" for name in about}
-    is_transient = "coalesce(verdict in ('timeout', 'crashed') or (verdict = 'unreadable' and key is null), false)"
     scored = {
         **dict.fromkeys(("uri", "etag", "caption", "start_s", "end_s", "manifest_json", "mark"), "manifest"),
         **dict.fromkeys(FOUND_SCHEMA.names, "scored"),
     }
     from_scores = {
         **{name: f"{table}.{name}" for name, table in scored.items()},
-        **{"row_id": "row_id", "is_transient": is_transient.replace("verdict", "scored.verdict")},
+        **{"row_id": "row_id", "is_transient": IS_TRANSIENT.format(row="scored")},
         **{"slice": "if(blob_bytes is null, null, slice)", "slice_offset": "blob_offset", "slice_bytes": "blob_bytes"},
         "attempts": "if(fate = 'retried', coalesce(known.attempts, 1) + 1, 1)",
         **constants,
@@ -133,7 +133,7 @@ def select(database: duckdb.DuckDBPyConnection, recipe: Recipe) -> int:
     database.execute(_DUPLICATES)
     if recipe.filters.max_near_levels is not None:
         mark_near_copies(database, recipe.filters.max_near_levels)
-    (num_taken_down,) = database.sql("select count(*) from judged where verdict = 'removed'").fetchall()[0]
+    num_taken_down = count(database, "judged where verdict = 'removed'")
     stored = {name: f'old."{name}"' for name in SCHEMA.names if name not in PLACE}
     database.execute(_SURVIVORS.format(columns=sql_columns(stored)))
     return num_taken_down

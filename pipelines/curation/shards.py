@@ -7,7 +7,7 @@ never overwritten by another one; it belongs to the data set when a row of the c
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,18 +33,6 @@ class Placed(NamedTuple):
     mp4: Member
     txt: Member
     json: Member
-
-
-def write_shards(folder: str | Path, samples: Iterable[Sample], samples_per_shard: int) -> list[Placed]:
-    """Cut samples, in their order, into tars and write each whole.
-
-    Args:
-        folder: Where shards lie.
-        samples: Keys unique.
-        samples_per_shard: The last shard may have fewer.
-    """
-    groups = enumerate(_groups(samples, samples_per_shard))
-    return [placed for index, group in groups for placed in write_shard(folder, index, group)]
 
 
 def write_shard(folder: str | Path, index: int, samples: Sequence[Sample]) -> list[Placed]:
@@ -78,14 +66,3 @@ def _append(tar: bytearray, name: str, payload: bytes) -> Member:
     tar += payload
     tar += bytes(-len(payload) % _BLOCK)
     return Member(offset, len(payload))
-
-
-def _groups(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    group: list[Sample] = []
-    for sample in samples:
-        group.append(sample)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group

@@ -71,6 +71,11 @@ _UNALIGNED_SCHEMA = pa.schema(
 _SLICES_PER_PART = 256  # row groups in a file: a task reads its footer
 _READING_THREADS = 16
 
+IS_TRANSIENT = """
+coalesce({row}.verdict in ('timeout', 'crashed') or ({row}.verdict = 'unreadable' and {row}.key is null), false)
+"""
+"""SQL: whether the scored row of that name failed by chance and may succeed when it is tried again."""
+
 Score = Callable[[ClipRecord], Scored]
 Align = Callable[[Sequence[Scored]], Sequence[Scored]]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pipelines.cluster import prepare_ray_data
 from pipelines.curation.align import Aligner, located
@@ -25,6 +25,7 @@ from pipelines.progress import track
 _COPYING_THREADS = 4
 _SHARDS_AHEAD = 2  # per copier: what waits holds its rows in memory
 
+_Started = TypeVar("_Started")
 
 Done = dict[str, Any]
 """{"id": slice, "decoded": clips, "error": text}; a disk that is full is a text: Ray would bury an error of ours."""
@@ -120,13 +121,7 @@ def _copy_by_ray(jobs: Iterable[ShardJob], dataset_root: str) -> Copied:
 
     copy = ray.remote(num_cpus=1, max_retries=-1)(do_job)
     num_ahead = _SHARDS_AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    waiting: deque[Any] = deque()
-    for job in jobs:
-        waiting.append(copy.remote(job, dataset_root))
-        if len(waiting) >= num_ahead:
-            yield ray.get(waiting.popleft())
-    while waiting:
-        yield ray.get(waiting.popleft())
+    yield from map(ray.get, _ahead((copy.remote(job, dataset_root) for job in jobs), num_ahead))
 
 
 def _decode_here(scoring: Scoring, num_slices: int) -> Iterator[Done]:
@@ -137,13 +132,19 @@ def _decode_here(scoring: Scoring, num_slices: int) -> Iterator[Done]:
 
 def _copy_here(jobs: Iterable[ShardJob], dataset_root: str) -> Copied:
     with ThreadPoolExecutor(_COPYING_THREADS) as pool:
-        waiting: deque[Any] = deque()
-        for job in jobs:
-            waiting.append(pool.submit(do_job, job, dataset_root))
-            if len(waiting) >= _SHARDS_AHEAD * _COPYING_THREADS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        started = (pool.submit(do_job, job, dataset_root) for job in jobs)
+        for copied in _ahead(started, _SHARDS_AHEAD * _COPYING_THREADS):
+            yield copied.result()
+
+
+def _ahead(started: Iterable[_Started], number: int) -> Iterator[_Started]:
+    """What is started, in its order, with up to `number` of them under way."""
+    waiting = deque[_Started]()
+    for one in started:
+        waiting.append(one)
+        if len(waiting) >= number:
+            yield waiting.popleft()
+    yield from waiting
 
 
 BY_RAY = Tasks(_decode_by_ray, _copy_by_ray)

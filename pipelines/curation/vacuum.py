@@ -9,14 +9,12 @@ from typing import NamedTuple
 
 from deltalake import DeltaTable
 
-from pipelines.curation.catalog import Catalog
+from pipelines.curation.catalog import Catalog, oldest_version
 from pipelines.curation.layout import CATALOG, SHARDS, SLICES, oldest_path, refreshes_path, slices_path, version_path
 from pipelines.storage import (
     StoredFile,
-    exists,
     joined,
     list_files,
-    read_bytes,
     remove_empty_folders,
     remove_files,
     write_whole,
@@ -47,7 +45,7 @@ def vacuum(dataset_root: str, retention: timedelta, now: datetime) -> Vacuumed:
     edge = now - retention
     newest = Catalog.open(dataset_root)
     live = _live_versions(newest.table, edge)
-    oldest = max(live[0], _oldest(dataset_root))
+    oldest = max(live[0], oldest_version(dataset_root))
     named = set[str]().union(*(_named(Catalog.open(dataset_root, version)) for version in live if version >= oldest))
     stored = _stored(dataset_root)
     missing = sorted(named - set(stored))
@@ -75,11 +73,6 @@ def _live_versions(table: DeltaTable, edge: datetime) -> list[int]:
     }
     newest = table.version()
     return sorted(v for v in {*committed, newest} if v == newest or v + 1 not in committed or committed[v + 1] > edge)
-
-
-def _oldest(dataset_root: str) -> int:
-    path = oldest_path(dataset_root)
-    return int(read_bytes(path)) if exists(path) else 0
 
 
 def _named(catalog: Catalog) -> set[str]:

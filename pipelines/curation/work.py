@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from pipelines.curation.slices import (
     FOUND_SCHEMA,
+    IS_TRANSIENT,
     SCORED_SCHEMA,
     finished_slices,
     read_slices,
@@ -20,8 +21,7 @@ _EMPTY = pa.schema([*SCORED_SCHEMA, ("slice", pa.string())]).empty_table()
 
 _WANTED = """
 create table wanted as
-select row_id, etag, caption from manifest
-semi join (select row_id from fates where fate in ('new', 'changed', 'retried')) using (row_id)
+select row_id, etag, caption from manifest semi join to_decode using (row_id)
 """
 # What failed by chance is tried again rather than taken over.
 _ADOPT = f"""
@@ -29,7 +29,7 @@ insert into scored select {_COLUMNS} from chunk
 where exists (select 1 from wanted where wanted.row_id = chunk.row_id and wanted.etag = chunk.etag
               and (not $is_aligned or wanted.caption = chunk.caption))
     and scoring_hash = $scoring_hash and row_id not in (select row_id from scored)
-    and not coalesce(verdict in ('timeout', 'crashed') or (verdict = 'unreadable' and key is null), false)
+    and not {IS_TRANSIENT.format(row="chunk")}
 """
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipelines.generation.inputs import Geometry, fit_image, fit_mask, fit_video, place_box, scaled
 from pipelines.generation.requests import Request
+from pipelines.pixels import to_unit
 from stunet import conditions
 from stunet.conditions import Known
 
@@ -37,13 +38,7 @@ def knowledge(request: Request, geometry: Geometry) -> Knowledge:
 
 def to_tensor(frames_THWC: NDArray[np.uint8]) -> Tensor:
     """uint8 frames to (1, C, T, H, W) in [-1, 1]."""
-    return torch.from_numpy(frames_THWC.copy()).permute(3, 0, 1, 2)[None].float().div_(127.5).sub_(1.0)
-
-
-def to_frames(video_CTHW: Tensor) -> NDArray[np.uint8]:
-    """[-1, 1] to (T, H, W, 3) uint8, what is beyond it clipped."""
-    levels = video_CTHW.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return levels.permute(1, 2, 3, 0).cpu().numpy()
+    return to_unit(frames_THWC).permute(3, 0, 1, 2)[None]
 
 
 def _nothing(request: Request, geometry: Geometry) -> Knowledge:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.generation.inputs import Geometry, fit_video
-from pipelines.generation.knowledge import Knowledge, knowledge, to_frames, to_tensor
+from pipelines.generation.knowledge import Knowledge, knowledge, to_tensor
 from pipelines.generation.model import LoadedModel
 from pipelines.generation.recipe import Enlargement, Recipe
 from pipelines.generation.requests import Request, kind
+from pipelines.pixels import to_frames
 from pipelines.storage import write_whole
 from pipelines.video_file import encode_mp4
 from stunet.conditions import Known, known_psnr, pasted

@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from pipelines.pixels import to_unit
 from pipelines.training.order import SampleOrder, Share
 from pipelines.training.reader import ClipReader
 
@@ -85,6 +85,5 @@ class BatchSource:
 
     def _load(self, samples: range) -> Batch:
         clips = [self._reader.read(self._order.clip(sample)) for sample in samples]
-        frames_BTHWC = torch.from_numpy(np.stack([clip.frames_THWC for clip in clips]))
-        video_BCTHW = frames_BTHWC.permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1.0)
+        video_BCTHW = to_unit(np.stack([clip.frames_THWC for clip in clips])).permute(0, 4, 1, 2, 3)
         return Batch(video_BCTHW, [clip.caption for clip in clips], samples)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.contact_sheet import contact_sheet
+from pipelines.pixels import to_frames
 from pipelines.training.config import ValidationConfig
 from pipelines.training.latents import to_latents, to_pixels
 from pipelines.training.learner import Model
@@ -50,9 +51,4 @@ def sample_sheet(
         SamplerConfig(steps=config.sampler_steps, guidance_scale=config.guidance_scale, timestep_shift=timestep_shift),
         [config.seed + index for index in range(len(prompts))],
     )
-    return contact_sheet([_frames(video_CTHW) for video_CTHW in to_pixels(latent_BCTHW, vae)], prompts)
-
-
-def _frames(video_CTHW: Tensor) -> NDArray[np.uint8]:
-    scaled = video_CTHW.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return scaled.permute(1, 2, 3, 0).cpu().numpy()
+    return contact_sheet([to_frames(video_CTHW) for video_CTHW in to_pixels(latent_BCTHW, vae)], prompts)

@@ -13,7 +13,8 @@ import pytest
 from pipelines.curation import commits
 from pipelines.curation.catalog import SCHEMA, Catalog
 from pipelines.curation.config import FilterConfig, RefreshConfig
-from pipelines.curation.plan import Plan, make_plan, workbench
+from pipelines.curation.plan import Plan, make_plan
+from pipelines.curation.workbench import workbench
 
 Write = Callable[..., Path]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.curation.records import Sample
-from pipelines.curation.shards import pack, write_shards
+from pipelines.curation.shards import pack, write_shard
 
 
 @pytest.fixture
@@ -20,12 +20,9 @@ def samples() -> list[Sample]:
     ]
 
 
-def test_shards_are_cut_by_count_and_named_by_content(tmp_path: Path, samples: list[Sample]) -> None:
-    placed = write_shards(tmp_path, samples, samples_per_shard=3)
-    names = [place.shard for place in placed]
-    assert [names.count(name) for name in dict.fromkeys(names)] == [3, 3, 1]
-    for name in set(names):
-        assert name.split("-")[1] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()[:16] + ".tar"
+def test_a_shard_is_named_by_its_number_and_its_content(tmp_path: Path, samples: list[Sample]) -> None:
+    (name,) = {place.shard for place in write_shard(tmp_path, 7, samples)}
+    assert name == f"00007-{hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()[:16]}.tar"
 
 
 def test_equal_samples_give_equal_bytes(samples: list[Sample]) -> None:
@@ -35,7 +32,7 @@ def test_equal_samples_give_equal_bytes(samples: list[Sample]) -> None:
 
 
 def test_offsets_name_the_payloads(tmp_path: Path, samples: list[Sample]) -> None:
-    for sample, place in zip(samples, write_shards(tmp_path, samples, 4), strict=True):
+    for sample, place in zip(samples, write_shard(tmp_path, 0, samples), strict=True):
         data = (tmp_path / place.shard).read_bytes()
         assert place.key == sample.key
         assert data[place.mp4.offset :][: place.mp4.num_bytes] == sample.mp4
@@ -44,7 +41,7 @@ def test_offsets_name_the_payloads(tmp_path: Path, samples: list[Sample]) -> Non
 
 
 def test_members_are_sorted_and_without_time_or_owner(tmp_path: Path, samples: list[Sample]) -> None:
-    shard = tmp_path / write_shards(tmp_path, samples, 100)[0].shard
+    shard = tmp_path / write_shard(tmp_path, 0, samples)[0].shard
     with tarfile.open(shard) as tar:
         members = tar.getmembers()
     assert [member.name for member in members] == sorted(member.name for member in members)
@@ -54,7 +51,8 @@ def test_members_are_sorted_and_without_time_or_owner(tmp_path: Path, samples: l
 
 
 def test_plain_webdataset_reads_them(tmp_path: Path, samples: list[Sample], python: str) -> None:
-    write_shards(tmp_path, samples, 3)
+    for index, first in enumerate(range(0, len(samples), 3)):
+        write_shard(tmp_path, index, samples[first : first + 3])
     # In a process of its own: webdataset leaves its tars open, which would be a warning here.
     program = (
         "import sys, webdataset as wds\n"

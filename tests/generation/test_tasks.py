@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from pipelines.config import load_config
 from pipelines.generation.config import GenerateConfig
-from pipelines.generation.knowledge import to_frames
 from pipelines.generation.maker import Made, VideoMaker
 from pipelines.generation.recipe import RecipeError, check_tasks, make_recipe
 from pipelines.generation.requests import Request, read_requests
+from pipelines.pixels import to_frames
 from pipelines.video_file import read_video, write_mp4
 from stunet import weights
 from stunet.backbone import load_backbone

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from pipelines.curation.catalog import catalog_path
 from pipelines.curation.records import Sample
-from pipelines.curation.shards import write_shards
+from pipelines.curation.shards import write_shard
 from pipelines.video_file import encode_mp4
 
 NUM_CLIPS, NUM_FRAMES, SIZE_PX, FPS = 11, 4, 16, 8
@@ -33,7 +33,8 @@ def make_dataset(root: Path) -> None:
         Sample(f"clip-{i:02d}", encode_mp4(moving_square(i), Fraction(FPS), crf=0), f"square number {i}", {})
         for i in range(NUM_CLIPS)
     ]
-    placed = write_shards(root / "shards", samples, samples_per_shard=4)
+    groups = [samples[first : first + 4] for first in range(0, NUM_CLIPS, 4)]
+    placed = [at for index, group in enumerate(groups) for at in write_shard(root / "shards", index, group)]
     rows = [
         {
             "key": at.key,

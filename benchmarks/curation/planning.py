@@ -1,6 +1,6 @@
 """The plan of a refresh against a large catalog; run as a program, one plan in a process of its own.
 
-python benchmarks/planning.py MANIFEST DATASET
+python benchmarks/curation/planning.py MANIFEST DATASET
 """
 
 import json
@@ -17,33 +17,34 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import WriterProperties, write_deltalake
 
-sys.path.insert(0, str(Path(__file__).parent))
-from figures import Figure, figure
-
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from curation.rows import Row, Setting
 from pipelines.curation.catalog import SCHEMA, Catalog, sql_columns
 from pipelines.curation.config import RefreshConfig
 from pipelines.curation.layout import catalog_path
-from pipelines.curation.plan import make_plan, workbench
+from pipelines.curation.plan import make_plan
+from pipelines.curation.workbench import workbench
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+_NUM_SEEN, _NUM_NEW = 200_000, 100_000
 
 
-def plan_rows(num_known: int, num_seen: int, num_new: int, pairs: int, folder: Path) -> Iterator[Figure]:
+def rows(setting: Setting) -> Iterator[Row]:
     """Time and memory of the plan of a manifest of additions; each run in a process of its own."""
-    dataset, manifest = folder / "planned", folder / "seen.parquet"
+    dataset, manifest = setting.folder / f"planned{setting.num_known}", setting.folder / "seen.parquet"
     if not dataset.exists():
-        write_catalog(dataset, manifest, num_known)
-    write_manifest(manifest, num_known, num_seen, num_new)
+        write_catalog(dataset, manifest, setting.num_known)
+    write_manifest(manifest, setting.num_known)
     seconds, peaks = [], []
-    for _ in range(pairs):
+    for _ in range(setting.pairs):
         told = _in_process(str(manifest), str(dataset))
-        assert told["new"] == num_new, told
+        assert told["new"] == _NUM_NEW, told
         assert told["changed"] == told["rejudged"] == 0, told
         seconds.append(told["seconds"])
         peaks.append(told["peak_gib"])
-    asked = f"plan: {num_known:,} known rows, {num_seen:,} seen, {num_new:,} of them new"
-    yield figure(f"{asked}: seconds", seconds, "<= 5")
-    yield figure(f"{asked}: peak GiB of the process", peaks, "<= 2")
+    asked = f"plan: {setting.num_known:,} known rows, {_NUM_SEEN:,} seen, {_NUM_NEW:,} of them new"
+    yield Row(f"{asked}: seconds", seconds, "<= 5")
+    yield Row(f"{asked}: peak GiB", peaks, "<= 2")
 
 
 def plan_once(manifest: str, dataset: str) -> dict[str, Any]:
@@ -88,12 +89,12 @@ def write_catalog(dataset: Path, manifest: Path, num_rows: int) -> None:
         )
 
 
-def write_manifest(path: Path, num_known: int, num_seen: int, num_new: int) -> None:
+def write_manifest(path: Path, num_known: int) -> None:
     """Clips all over the catalog, and new ones after them."""
     with duckdb.connect() as database:
-        step = max(1, num_known // max(1, num_seen - num_new))
-        old = f"select range * {step} as n from range({num_seen - num_new})"
-        new = f"select {num_known} + range as n from range({num_new})"
+        step = max(1, num_known // (_NUM_SEEN - _NUM_NEW))
+        old = f"select range * {step} as n from range({_NUM_SEEN - _NUM_NEW})"
+        new = f"select {num_known} + range as n from range({_NUM_NEW})"
         rows = database.sql(f"select *, {_clip_columns()} from ({old} union all {new})").to_arrow_table()
     etags = [etag.removeprefix("-") for etag in rows["etag"].to_pylist()]
     pq.write_table(pa.table({"video": rows["uri"], "caption": rows["caption"], "etag": pa.array(etags)}), path)

@@ -1,6 +1,6 @@
-"""Memory of a refresh over time, with few clips and with many: docs/images/curation_memory.png.
+"""Memory of a refresh over time, with few clips and with many: docs/images/curation_memory.png. `make bench-memory`.
 
-    python benchmarks/curation_memory.py --clips 1000 20000 --out docs/images/curation_memory.png
+    python benchmarks/bench_memory.py --clips 1000 20000 --out docs/images/curation_memory.png
 
 Proportional set size of the job and all processes below it, sampled each second: shared pages count once. Clips are
 small, so that there are many of them: 2 s of 64 x 48 pixels.
@@ -18,7 +18,10 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-_KEYS = ("frames=16", "fps=8", "size_px=32", "clips_per_slice=100", "samples_per_shard=1000", "ray.num_cpus=2")
+_KEYS = (
+    *("frames=16", "fps=8", "size_px=32", "clips_per_slice=100", "samples_per_shard=1000", "ray.num_cpus=2"),
+    *("filters.max_near_levels=null", "filters.min_motion=null"),  # few of these videos differ
+)
 
 
 def sample(command: Sequence[str]) -> tuple[list[float], list[float]]:

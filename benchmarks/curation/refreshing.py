@@ -14,19 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-from figures import Figure, figure
+from curation.rows import Row, Setting
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _LOOP_PROCESSES = 2
 _CLIPS_PER_SLICE = 8
 
 
-def again_rows(num_clips: int, pairs: int, folder: Path) -> Iterator[Figure]:
+def again_rows(setting: Setting) -> Iterator[Row]:
     """A new run, the same run once more, and other thresholds on it: the job as a user starts it."""
+    num_clips, folder = setting.num_clips, setting.folder
     manifest = clips(num_clips, folder)
     first, again, other = [], [], []
-    for number in range(pairs):
+    for number in range(setting.pairs):
         dataset = folder / f"again{number}"
         first.append(_job(manifest, dataset))
         again.append(_job(manifest, dataset))
@@ -34,24 +34,25 @@ def again_rows(num_clips: int, pairs: int, folder: Path) -> Iterator[Figure]:
         assert again[-1]["decoded"] == other[-1]["decoded"] == 0
         assert other[-1]["rejudged"] == num_clips
     ratios = [new["seconds"] / changed["seconds"] for new, changed in zip(first, other, strict=True)]
-    yield figure(f"new run / other thresholds, {num_clips} clips", ratios, ">= 20")
-    yield figure("... seconds of a new run", [told["seconds"] for told in first])
-    yield figure("... seconds with other thresholds, every shard cut anew", [told["seconds"] for told in other])
-    yield figure("... seconds of the same run once more, after start-up", [told["seconds"] for told in again], "<= 5")
+    yield Row(f"new run / other thresholds, {num_clips} clips", ratios, ">= 20")
+    yield Row("... seconds of a new run", [told["seconds"] for told in first])
+    yield Row("... seconds with other thresholds, every shard cut anew", [told["seconds"] for told in other])
+    yield Row("... seconds of the same run once more, after start-up", [told["seconds"] for told in again], "<= 5")
 
 
-def throughput_rows(num_clips: int, pairs: int, folder: Path) -> Iterator[Figure]:
+def throughput_rows(setting: Setting) -> Iterator[Row]:
     """The job on two CPUs against two processes that do nothing else, in the steady state: without start and end."""
+    num_clips, folder = setting.num_clips, setting.folder
     manifest = clips(num_clips, folder)
     over_loop, over_decord = [], []
-    for number in range(pairs):
+    for number in range(setting.pairs):
         dataset = folder / f"throughput{number}"
         _job(manifest, dataset, "ray.num_cpus=2")
         job = _clips_per_s([path.stat().st_mtime for path in dataset.glob("slices/*/*.mp4s")], _CLIPS_PER_SLICE)
         over_loop.append(job / _in_two_processes("plain", manifest, folder / f"plain{number}"))
         over_decord.append(job / _in_two_processes("decord", manifest, folder / f"decord{number}"))
-    yield figure(f"job / plain loop of the same kernel and writer, {num_clips} clips", over_loop, ">= 0.95")
-    yield figure(f"job / decord and webdataset.ShardWriter, {num_clips} clips", over_decord, ">= 1.25")
+    yield Row(f"job / plain loop of the same kernel and writer, {num_clips} clips", over_loop, ">= 0.95")
+    yield Row(f"job / decord and webdataset.ShardWriter, {num_clips} clips", over_decord, ">= 1.25")
 
 
 def _in_two_processes(kind: str, manifest: Path, out: Path) -> float:
@@ -155,7 +156,8 @@ def clips(num_clips: int, folder: Path) -> Path:
 def _job(manifest: Path, dataset: Path, *keys: str) -> dict[str, Any]:
     """The refresh as a job; its own record."""
     tracking = f"tracking.uri=sqlite:///{dataset.parent}/mlflow.db", f"tracking.artifacts={dataset.parent}/artifacts"
-    given = (f"manifest={manifest}", f"dataset={dataset}", f"clips_per_slice={_CLIPS_PER_SLICE}", *tracking, *keys)
+    every = ("filters.max_near_levels=null", f"clips_per_slice={_CLIPS_PER_SLICE}")  # few of these videos differ
+    given = (f"manifest={manifest}", f"dataset={dataset}", *every, *tracking, *keys)
     subprocess.run([sys.executable, "jobs/refresh.py", *given], cwd=ROOT, check=True, capture_output=True)
     newest = max(path for path in (dataset / "refreshes").glob("*.json"))
     return json.loads(newest.read_text())
