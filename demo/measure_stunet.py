@@ -99,7 +99,7 @@ def _inpainting(clip: Tensor) -> Known:
 def _make(settings: Settings, captions: list[str], known: Known | None, seed: int, alpha: float | None) -> Tensor:
     model = settings.model
     model.wear(settings.style if alpha is not None else None, alpha)
-    prompts = model.prompts(captions)
+    prompts = model.prompts(captions, FRAME_PX)
     if known is not None:
         prompts = prompts.beside(torch.cat([known.video_BCTHW, known.mask_B1THW], dim=1))
     shape, seeds = (3, NUM_FRAMES, FRAME_PX, FRAME_PX), range(seed, seed + len(captions))

@@ -119,7 +119,7 @@ def draw_images(
     images = list[NDArray[np.uint8]]()
     for first in track(range(0, len(captions), _IMAGES_AT_ONCE), "drawing images"):
         asked = captions[first : first + _IMAGES_AT_ONCE]
-        text_BLD = torch.cat((backbone.text_encoder.encode(asked), backbone.text_encoder.encode([""] * len(asked))))
+        text_BLD = backbone.text_encoder.encode([*asked, *[""] * len(asked)]).hidden_BLD
         image_BCHW = torch.randn(len(asked), 3, FRAME_PX, FRAME_PX, generator=rng)
         with torch.inference_mode():
             for timestep in scheduler.timesteps:

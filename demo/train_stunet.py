@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,9 +82,9 @@ class PlainEngine:
         self._module, self._trainable, self._clipping = module, dict(trainable), recipe.gradient_clipping
         self._optimizer = AveragedAdamW(self._trainable.values(), recipe.weight_decay, recipe.ema_decay)
 
-    def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor) -> Tensor:
+    def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor, **others: Any) -> Tensor:
         """See `Engine`."""
-        return self._module(video_BCTHW, timestep_B, text_BLD)
+        return self._module(video_BCTHW, timestep_B, text_BLD, **others)
 
     def backward(self, loss: Tensor) -> None:
         """See `Engine`."""

@@ -103,7 +103,7 @@ def train(backbone: Path, out: Path, recipe: Recipe) -> None:
         drawn = draw(recipe.seed, indices, (3, 1, FRAME_PX, FRAME_PX), 1000, recipe.objective)
         prompts = ["" if gone else text for gone, text in zip(drawn.is_dropped_B.tolist(), captions, strict=True)]
         noisy_BCTHW = noised(video_BCTHW, drawn, loaded.scheduler)
-        guess = unet(noisy_BCTHW.squeeze(2), drawn.timestep_B, loaded.text_encoder.encode(prompts)).sample
+        guess = unet(noisy_BCTHW.squeeze(2), drawn.timestep_B, loaded.text_encoder.encode(prompts).hidden_BLD).sample
         value = loss(guess.unsqueeze(2), video_BCTHW, drawn, loaded.scheduler, recipe.objective).mean()
         optimizer.zero_grad()
         value.backward()

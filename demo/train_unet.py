@@ -142,7 +142,7 @@ class _Batches:
         is_dropped = drawn.is_dropped_B.tolist()
         prompts = ["" if dropped else text for dropped, text in zip(is_dropped, batch.captions, strict=True)]
         noisy_BCTHW = noised(frames_BCTHW, drawn, self._schedule)
-        guess_BCHW = unet(noisy_BCTHW.squeeze(2), drawn.timestep_B, self._text.encode(prompts)).sample
+        guess_BCHW = unet(noisy_BCTHW.squeeze(2), drawn.timestep_B, self._text.encode(prompts).hidden_BLD).sample
         loss_B = loss(guess_BCHW.unsqueeze(2), frames_BCTHW, drawn, self._schedule, recipe.objective)
         return loss_B.float().mean()
 

@@ -103,7 +103,7 @@ def _loss(unet: Any, schedule: Any, text: Any, rng: random.Random, step: int, re
     beside = low_resolution(small, (LARGE_PX, LARGE_PX), level_B, noise, schedule)
     given = torch.cat([noised(large, drawn, schedule), beside], dim=1).squeeze(2)
     prompts = ["" if gone else words for gone, words in zip(drawn.is_dropped_B.tolist(), captions, strict=True)]
-    guess = unet(given, drawn.timestep_B, text.encode(prompts), class_labels=level_B).sample
+    guess = unet(given, drawn.timestep_B, text.encode(prompts).hidden_BLD, class_labels=level_B).sample
     return loss(guess.unsqueeze(2), large, drawn, schedule, recipe.objective).mean()
 
 

@@ -12,11 +12,21 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from stunet.text import OpenClipText, TransformersText, load_text_encoder
+from stunet.text import TextEncoder, load_text_encoder
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_TWO_TEXTS = "text_time"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_NEEDED = ("*.json", "*.txt", "*.model", "unet/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors")
+NEEDED_FILES = (
+    "*.json",
+    "*.txt",
+    "*.model",
+    "unet/*.safetensors",
+    "vae/*.safetensors",
+    "text_encoder/*.safetensors",
+    "text_encoder_2/*.safetensors",
+)
+"""What is fetched of a hub's repository; `*` also stands for folders."""
 
 
 class BackboneError(ValueError):
@@ -39,7 +49,7 @@ class Backbone:
     unet: UNet2DConditionModel
     scheduler: DDPMScheduler
     vae: AutoencoderKL | None
-    text_encoder: OpenClipText | TransformersText
+    text_encoder: TextEncoder
     name: str
     digest: str
 
@@ -48,18 +58,19 @@ def load_backbone(path: str | Path) -> Backbone:
     """Load a diffusers folder; weights are safetensors only.
 
     Args:
-        path: A folder with `unet/`, `scheduler/`, `text_encoder/` and, for latent space, `vae/`; or a hub name.
+        path: A folder with `unet/`, `scheduler/`, `text_encoder/` and, for latent space, `vae/`, for SDXL
+            `text_encoder_2/`; or a hub name.
 
     Raises:
-        BackboneError: A file that is needed is missing, or the schedule is not one of diffusion.
+        BackboneError: A file that is needed is missing, the schedule is not one of diffusion, or the U-Net takes
+            another number of text encoders than there are.
         TextError: The text encoder cannot be loaded.
     """
     folder = find_backbone(path)
     for file in ("unet/config.json", "scheduler/scheduler_config.json"):
         if not (folder / file).is_file():
             raise BackboneError(f"{path}: a diffusers folder is expected, {file} is missing")
-    if (folder / "text_encoder_2").is_dir():
-        raise BackboneError(f"{path}: text_encoder_2: backbones with two text encoders are not supported yet")
+    _check_text(folder)
     digest = weights_digest(folder)
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True, low_cpu_mem_usage=False)
     vae = None
@@ -92,7 +103,18 @@ def find_backbone(path: str | Path, fetch: Callable[[str], str] | None = None) -
 def _from_hub(name: str) -> str:
     from huggingface_hub import snapshot_download
 
-    return snapshot_download(name, allow_patterns=list(_NEEDED))
+    return snapshot_download(name, allow_patterns=list(NEEDED_FILES))
+
+
+def _check_text(folder: Path) -> None:
+    """SDXL's U-Nets, and only they, take what two text encoders make."""
+    kind = json.loads((folder / "unet" / "config.json").read_text()).get("addition_embed_type")
+    is_there = (folder / "text_encoder_2").is_dir()
+    if is_there != (kind == _TWO_TEXTS):
+        raise BackboneError(
+            f"{folder}: text_encoder_2 is expected with a U-Net whose addition_embed_type is {_TWO_TEXTS} and with no "
+            f"other; given {kind!r}, and text_encoder_2 is {'there' if is_there else 'missing'}"
+        )
 
 
 def _schedule(folder: Path) -> Any:

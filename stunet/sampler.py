@@ -17,6 +17,7 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from torch import Tensor
 
 from stunet.objective import timestep_table
+from stunet.text import Text
 from stunet.thresholding import thresholded
 
 SchedulerName = Literal["ddim", "ddpm", "dpm++", "unipc"]
@@ -75,12 +76,20 @@ class Prompts:
         beside_BKTHW: Stands behind the noisy video on the channels, with text and without: C and M of `conditions`, or
             the low-resolution frames of super-resolution.
         others: What else the U-Net's forward takes (`class_labels`, `added_cond_kwargs`): tensors with one row a video.
+        null_others: Those of them that are others without text, with as many rows as `null_text_BLD`.
     """
 
     text_BLD: Tensor
     null_text_BLD: Tensor
     beside_BKTHW: Tensor | None = None
     others: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    null_others: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of(cls, text: Text, null_text: Text, size: tuple[int, int]) -> "Prompts":
+        """What a text encoder made, for videos of (height, width) in pixels."""
+        others, null_others = text.conditions(size), null_text.conditions(size)
+        return cls(text.hidden_BLD, null_text.hidden_BLD, others=others, null_others=null_others)
 
     def beside(self, beside_BKTHW: Tensor) -> "Prompts":
         """The same with other channels beside the noisy video."""
@@ -180,14 +189,21 @@ def guided(stunet: Callable[..., Tensor], config: SamplerConfig) -> Denoiser:
         whole = whole.to(text_BLD.dtype)
         if config.guidance_scale == 1.0:
             return stunet(whole, timestep_B, text_BLD, **prompts.others)[:, :channels].float()
-        texts = torch.cat([prompts.null_text_BLD.expand_as(text_BLD), text_BLD])
-        others = repeated(prompts.others, 2)
+        texts = stacked(prompts.null_text_BLD, text_BLD)
+        others = stacked({**prompts.others, **prompts.null_others}, prompts.others)
         both = stunet(whole.repeat(2, 1, 1, 1, 1), timestep_B.repeat(2), texts, **others)[:, :channels].float()
         without, conditional = both.chunk(2)
         combined = without + config.guidance_scale * (conditional - without)
         return rescaled(combined, conditional, config.guidance_rescale)
 
     return predict
+
+
+def stacked(without: Any, conditional: Any) -> Any:
+    """Tensors of 1 or B rows before those of B rows, in mappings or not: the batch without text, then with it."""
+    if isinstance(conditional, Mapping):
+        return {key: stacked(without[key], value) for key, value in conditional.items()}
+    return torch.cat([without.expand_as(conditional), conditional])
 
 
 def repeated(values: Any, times: int) -> Any:

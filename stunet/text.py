@@ -1,14 +1,14 @@
-"""Frozen text encoders: prompts to one hidden state a token, as the image U-Net was trained with.
+"""Frozen text encoders: prompts to what the image U-Net was trained with.
 
-Shape letters: B batch, L text tokens, D text width.
+Shape letters: B batch, L text tokens, D text width, P width of a whole prompt's embedding.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 from torch import Tensor, nn
 
@@ -17,10 +17,44 @@ _LOCAL = "local-dir:"
 _KINDS = {"clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}
 _MOST_TOKENS = 77
 """T5 has no length of its own; DeepFloyd IF was trained with as many tokens as CLIP has."""
+_EMPTY_IS_ZERO = "force_zeros_for_empty_prompt"
 
 
 class TextError(ValueError):
     """A text encoder that cannot be loaded; the message names the folder."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Prompts as the U-Net reads them.
+
+    Attributes:
+        hidden_BLD: One state a token.
+        pooled_BP: One embedding a prompt; None where the U-Net takes none: all but SDXL's.
+    """
+
+    hidden_BLD: Tensor
+    pooled_BP: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> "Text":
+        """The same in a model's precision."""
+        return Text(self.hidden_BLD.to(dtype), None if self.pooled_BP is None else self.pooled_BP.to(dtype))
+
+    def conditions(self, size: tuple[int, int]) -> dict[str, Any]:
+        """What else the U-Net's forward takes: nothing, or SDXL's embedding and sizes (arXiv 2307.01952, section 2.2).
+
+        The sizes are `time_ids`, (B, 6): that of the original, the corner at which it was cropped, and that of the
+        result. Here original and result are the video, cropped nowhere. They are whole numbers, exact in any precision.
+
+        Args:
+            size: (height, width) of the video in pixels.
+        """
+        if self.pooled_BP is None:
+            return {}
+        sizes_6 = torch.tensor([*size, 0, 0, *size], device=self.pooled_BP.device)
+        return {
+            "added_cond_kwargs": {"text_embeds": self.pooled_BP, "time_ids": sizes_6.repeat(len(self.pooled_BP), 1)}
+        }
 
 
 class OpenClipText(nn.Module):
@@ -38,11 +72,11 @@ class OpenClipText(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """(B, L, D)."""
+    def encode(self, prompts: Sequence[str]) -> Text:
+        """One row a prompt."""
         tokens_BL = self.tokenizer(list(prompts)).to(self.positional_embedding.device)
         hidden_BLD = self.token_embedding(tokens_BL) + self.positional_embedding
-        return self.ln_final(self.transformer(hidden_BLD, attn_mask=self.attention_mask))
+        return Text(self.ln_final(self.transformer(hidden_BLD, attn_mask=self.attention_mask)))
 
 
 class TransformersText(nn.Module):
@@ -56,47 +90,108 @@ class TransformersText(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """(B, L, D)."""
-        words = self.tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            max_length=min(self.tokenizer.model_max_length, _MOST_TOKENS),
-            return_tensors="pt",
-        )
-        device = next(self.model.parameters()).device
+    def encode(self, prompts: Sequence[str]) -> Text:
+        """One row a prompt."""
+        words = _words(self.tokenizer, prompts, self.model)
         # As the image models were trained: T5 does not look at padding, CLIP does.
-        mask = {"attention_mask": words.attention_mask.to(device)} if self.is_masked else {}
-        return self.model(input_ids=words.input_ids.to(device), **mask).last_hidden_state
+        mask = {"attention_mask": words.attention_mask} if self.is_masked else {}
+        return Text(self.model(input_ids=words.input_ids, **mask).last_hidden_state)
 
 
-def load_text_encoder(backbone: Path) -> OpenClipText | TransformersText:
+class PairedText(nn.Module):
+    """SDXL's two CLIP text models of transformers (arXiv 2307.01952, section 2.1).
+
+    Args:
+        first: A CLIPTextModel and its tokenizer.
+        second: A CLIPTextModelWithProjection and its tokenizer.
+        is_empty_zero: Whether the empty prompt is zeros, as SDXL was trained without text, or what the models make of
+            it.
+    """
+
+    def __init__(self, first: tuple[nn.Module, Any], second: tuple[nn.Module, Any], is_empty_zero: bool) -> None:
+        super().__init__()
+        self.first, self.tokenizer = first
+        self.second, self.tokenizer_2 = second
+        self.is_empty_zero = is_empty_zero
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Text:
+        """One row a prompt: states before the last layer, side by side, and the second model's projected embedding."""
+        one = self.first(_words(self.tokenizer, prompts, self.first).input_ids, output_hidden_states=True)
+        two = self.second(_words(self.tokenizer_2, prompts, self.second).input_ids, output_hidden_states=True)
+        hidden_BLD = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
+        pooled_BP = two.text_embeds
+        if self.is_empty_zero:
+            is_empty_B = torch.tensor([not prompt for prompt in prompts], device=pooled_BP.device)
+            hidden_BLD = hidden_BLD.masked_fill(is_empty_B[:, None, None], 0)
+            pooled_BP = pooled_BP.masked_fill(is_empty_B[:, None], 0)
+        return Text(hidden_BLD, pooled_BP)
+
+
+TextEncoder = OpenClipText | TransformersText | PairedText
+
+
+def load_text_encoder(backbone: Path) -> TextEncoder:
     """The text encoder of a diffusers folder.
 
     `text_encoder/open_clip_text.json` names an open_clip model, `{"model": "local-dir:../../clip"}`, a path relative
     to that file's folder; without it `text_encoder/` and `tokenizer/` are transformers' CLIP, or T5 (DeepFloyd IF).
+    With `text_encoder_2/` and `tokenizer_2/` they are SDXL's two CLIPs. There the empty prompt is zeros, unless
+    `model_index.json` says that `force_zeros_for_empty_prompt` is false; diffusers' own default is true.
 
     Raises:
-        TextError: Neither is there, or the named model is not.
+        TextError: Something of this is not there, or is of another kind.
     """
+    if (backbone / "text_encoder_2").is_dir():
+        first = _transformers_model(backbone, "", {"clip_text_model": "CLIPTextModel"})
+        second = _transformers_model(backbone, "_2", {"clip_text_model": "CLIPTextModelWithProjection"})
+        return PairedText(first[:2], second[:2], _is_empty_zero(backbone / "model_index.json"))
     folder = backbone / "text_encoder"
     if (folder / _OPEN_CLIP).is_file():
         return _open_clip_text(folder / _OPEN_CLIP)
     if not (folder / "config.json").is_file():
         raise TextError(f"{folder}: {_OPEN_CLIP} or transformers' config.json is expected, neither is there")
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    if kind not in _KINDS:
-        raise TextError(f"{folder}/config.json: model_type {' or '.join(_KINDS)} expected, given {kind!r}")
-    import transformers
-
-    model_type: Any = getattr(transformers, _KINDS[kind])
-    model = model_type.from_pretrained(folder, use_safetensors=True).float()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(backbone / "tokenizer")
+    model, tokenizer, kind = _transformers_model(backbone, "", _KINDS)
     return TransformersText(model, tokenizer, is_masked=kind == "t5")
 
 
+def _transformers_model(backbone: Path, number: str, kinds: Mapping[str, str]) -> tuple[nn.Module, Any, str]:
+    """The model of `text_encoder<number>/`, the tokenizer of `tokenizer<number>/`, and which of the kinds it is."""
+    folder, words = backbone / f"text_encoder{number}", backbone / f"tokenizer{number}"
+    if not (folder / "config.json").is_file():
+        raise TextError(f"{folder}: a transformers model is expected, config.json is missing")
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    if kind not in kinds:
+        raise TextError(f"{folder}/config.json: model_type {' or '.join(kinds)} expected, given {kind!r}")
+    if not (words / "tokenizer_config.json").is_file():
+        raise TextError(f"{words}: the tokenizer of {folder.name} is expected, tokenizer_config.json is missing")
+    import transformers
+
+    model_type: Any = getattr(transformers, kinds[kind])
+    model = model_type.from_pretrained(folder, use_safetensors=True).float()
+    return model, transformers.AutoTokenizer.from_pretrained(words), kind
+
+
+def _words(tokenizer: Any, prompts: Sequence[str], model: nn.Module) -> Any:
+    """Token numbers and their mask, (B, L) each, on the model's device."""
+    words = tokenizer(
+        list(prompts),
+        padding="max_length",
+        truncation=True,
+        max_length=min(tokenizer.model_max_length, _MOST_TOKENS),
+        return_tensors="pt",
+    )
+    return words.to(next(model.parameters()).device)
+
+
+def _is_empty_zero(index: Path) -> bool:
+    return bool(json.loads(index.read_text()).get(_EMPTY_IS_ZERO, True)) if index.is_file() else True
+
+
 def _open_clip_text(file: Path) -> OpenClipText:
+    import open_clip
+
     name = str(json.loads(file.read_text()).get("model", ""))
     if name.startswith(_LOCAL):
         folder = (file.parent / name.removeprefix(_LOCAL)).resolve()

@@ -74,9 +74,11 @@ def _cut(video_BCTHW: Tensor, starts: list[int], window: int) -> Tensor:
 
 def _cut_prompts(prompts: Prompts, starts: list[int], window: int) -> Prompts:
     null, beside, times = prompts.null_text_BLD, prompts.beside_BKTHW, len(starts)
+    null_times = 1 if len(null) == 1 else times
     return Prompts(
-        prompts.text_BLD.repeat(times, 1, 1),
-        null if len(null) == 1 else null.repeat(times, 1, 1),
+        repeated(prompts.text_BLD, times),
+        repeated(null, null_times),
         None if beside is None else _cut(beside, starts, window),
         repeated(prompts.others, times),
+        repeated(prompts.null_others, null_times),
     )

@@ -96,7 +96,7 @@ class VideoMaker:
         recipe, model = self._recipe, self._model
         given = [knowledge(request, recipe.geometry) for request in requests]
         known = Known(*(torch.cat(values) for values in zip(*(one.known for one in given), strict=True)))
-        prompts = model.prompts([request["prompt"] for request in requests])
+        prompts = model.prompts([request["prompt"] for request in requests], recipe.size_px)
         if recipe.model.inflation.is_conditioned:
             coded = model.known_latents(known)
             prompts = prompts.beside(torch.cat([coded.video_BCTHW, coded.mask_B1THW], dim=1))
@@ -118,7 +118,7 @@ class VideoMaker:
         denoiser = guided(model.stunet, config)
         latent_BCTHW = sdedit(
             thresholded(denoiser, model.scheduler, config.thresholding, config.dynamic_quantile),
-            model.prompts([request["prompt"] for request in requests]),
+            model.prompts([request["prompt"] for request in requests], recipe.size_px),
             make_scheduler(model.scheduler, config),
             model.latents(source),
             float(cast("float", requests[0]["strength"])),
@@ -144,7 +144,7 @@ class _Enlarger:
         latent_BCTHW = super_resolve(
             model.stunet,
             model.scheduler,
-            model.prompts([request["prompt"] for request in requests]),
+            model.prompts([request["prompt"] for request in requests], size_px),
             low_BCTHW,
             model.shape(num_frames, size_px),
             self._sampler,

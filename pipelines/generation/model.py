@@ -41,14 +41,14 @@ class LoadedModel:
         if self._backbone.vae is not None:
             cast("torch.nn.Module", self._backbone.vae).to(device)
         self._text = self._backbone.text_encoder.to(device)
-        self._null_text_BLD = self._text.encode([""]).to(self._dtype)
+        self._null_text = self._text.encode([""]).to(self._dtype)
         self.scheduler = self._backbone.scheduler
         self._worn: tuple[str, float] | None = None
         self._plain: dict[str, Tensor] = {}
 
-    def prompts(self, texts: Sequence[str]) -> Prompts:
-        """Text of a batch."""
-        return Prompts(self._text.encode(texts).to(self._dtype), self._null_text_BLD)
+    def prompts(self, texts: Sequence[str], size_px: int) -> Prompts:
+        """Text of a batch of square videos."""
+        return Prompts.of(self._text.encode(texts).to(self._dtype), self._null_text, (size_px, size_px))
 
     def latents(self, video_BCTHW: Tensor) -> Tensor:
         """Pixels in [-1, 1] to the U-Net's space, fp32."""

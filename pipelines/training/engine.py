@@ -9,6 +9,7 @@ Shape letters: B clips, C channels, T frames, H height, W width, L text tokens, 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -27,11 +28,21 @@ class Outcome(NamedTuple):
     """L2 norm over all trainable parameters before clipping."""
 
 
+class Inputs(NamedTuple):
+    """A call of the model."""
+
+    video_BCTHW: Tensor
+    timestep_B: Tensor
+    text_BLD: Tensor
+    others: Mapping[str, Any] = MappingProxyType({})
+    """What else its forward takes, by name."""
+
+
 class Engine(Protocol):
     """DeepSpeed's three verbs. All workers call them in the same order."""
 
-    def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor) -> Tensor:
-        """The model's prediction, (B, C, T, H, W) fp32."""
+    def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor, **others: Any) -> Tensor:
+        """The model's prediction, (B, C, T, H, W) fp32; `others` is what else its forward takes."""
         ...
 
     def backward(self, loss: Tensor) -> None:
@@ -64,8 +75,7 @@ class DeepSpeedEngine:
         trainable: Its parameters that train, by name.
         settings: `EngineSettings`.
         state: Where to go on from; `fresh_state(trainable)` at the beginning.
-        example: Zeros like a micro batch: video_BCTHW, timestep_B, text_BLD. One step with them makes the optimizer's
-            state, which is then filled.
+        example: Zeros like a micro batch. One step with them makes the optimizer's state, which is then filled.
     """
 
     def __init__(
@@ -74,7 +84,7 @@ class DeepSpeedEngine:
         trainable: Mapping[str, nn.Parameter],
         settings: EngineSettings,
         state: TrainingState,
-        example: tuple[Tensor, Tensor, Tensor],
+        example: Inputs,
     ) -> None:
         import deepspeed
 
@@ -96,9 +106,10 @@ class DeepSpeedEngine:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self._restore(state, settings.micro_batches_per_step, example)
 
-    def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor) -> Tensor:
+    def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor, **others: Any) -> Tensor:
         """See `Engine`."""
-        return self._engine(video_BCTHW.to(self._dtype), timestep_B, text_BLD.to(self._dtype)).float()
+        video_BCTHW, text_BLD, others = _in_precision((video_BCTHW, text_BLD, others), self._dtype)
+        return self._engine(video_BCTHW, timestep_B, text_BLD, **others).float()
 
     def backward(self, loss: Tensor) -> None:
         """See `Engine`."""
@@ -152,9 +163,10 @@ class DeepSpeedEngine:
             return ds.safe_get_full_fp32_param(parameter)
         return ds.safe_get_full_optimizer_state(parameter, MOMENTS[kind])
 
-    def _restore(self, state: TrainingState, micro_batches: int, example: tuple[Tensor, Tensor, Tensor]) -> None:
+    def _restore(self, state: TrainingState, micro_batches: int, example: Inputs) -> None:
         for _ in range(micro_batches):
-            self.backward(0.0 * self(*example).sum())
+            made_BCTHW = self(example.video_BCTHW, example.timestep_B, example.text_BLD, **example.others)
+            self.backward(0.0 * made_BCTHW.sum())
         self.step(lr=0.0)
         with torch.no_grad():
             for name, parameter in self._trainable.items():
@@ -182,6 +194,15 @@ class DeepSpeedEngine:
             ds.safe_set_full_fp32_param(parameter, value)
         else:
             ds.safe_set_full_optimizer_state(parameter, value, MOMENTS[kind])
+
+
+def _in_precision(values: Any, dtype: torch.dtype) -> Any:
+    """Numbers with a fraction in a precision, wherever they sit in tuples and mappings; whole ones as they are."""
+    if isinstance(values, Mapping):
+        return {key: _in_precision(value, dtype) for key, value in values.items()}
+    if isinstance(values, tuple):
+        return tuple(_in_precision(value, dtype) for value in values)
+    return values.to(dtype) if values.is_floating_point() else values
 
 
 def _is_channels_last(parameter: Tensor) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipelines.training.batches import Batch
 from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings
-from pipelines.training.engine import Engine
+from pipelines.training.engine import Engine, Inputs
 from pipelines.training.latents import known_latents, to_latents
 from stunet import objective
 from stunet.backbone import Backbone, load_backbone
@@ -18,6 +18,7 @@ from stunet.conditions import Known, joined
 from stunet.inflate import InflationConfig, STUNet, inflate
 from stunet.objective import ObjectiveConfig
 from stunet.tasks import TaskConfig, draw_tasks
+from stunet.text import Text
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,20 @@ class Learner:
             self._config,
             self._scheduler.alphas_cumprod,
         )
-        text_BLD = self._text(batch.captions, draw.is_dropped_B.tolist())
+        text = self._text(batch.captions, draw.is_dropped_B.tolist())
+        others = text.conditions((pixels_BCTHW.shape[3], pixels_BCTHW.shape[4]))
         noisy_BCTHW = self._with_known(objective.noised(video_BCTHW, draw, self._scheduler), known)
-        prediction_BCTHW = engine(noisy_BCTHW, draw.timestep_B.to(self._device), text_BLD)
+        prediction_BCTHW = engine(noisy_BCTHW, draw.timestep_B.to(self._device), text.hidden_BLD, **others)
         return objective.loss(prediction_BCTHW, video_BCTHW, draw, self._scheduler, self._config)
 
-    def example(self, num_clips: int, num_frames: int, size_px: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Like a micro batch, but of nothing: video_BCTHW, timestep_B, text_BLD."""
+    def example(self, num_clips: int, num_frames: int, size_px: int) -> Inputs:
+        """Like a micro batch, but of nothing."""
         video_BCTHW = torch.zeros(num_clips, 3, num_frames, size_px, size_px, device=self._device)
         timestep_B = torch.zeros(num_clips, dtype=torch.long, device=self._device)
-        text_BLD = self._text([""] * num_clips, [True] * num_clips)
+        text = self._text([""] * num_clips, [True] * num_clips)
         known = Known(video_BCTHW, video_BCTHW[:, :1]) if self._is_conditioned else None
-        return self._with_known(to_latents(video_BCTHW, self._backbone.vae), known), timestep_B, text_BLD
+        noisy_BCTHW = self._with_known(to_latents(video_BCTHW, self._backbone.vae), known)
+        return Inputs(noisy_BCTHW, timestep_B, text.hidden_BLD, text.conditions((size_px, size_px)))
 
     def _with_known(self, noisy_BCTHW: Tensor, known: Known | None) -> Tensor:
         if known is None:
@@ -91,6 +94,6 @@ class Learner:
         on_device = Known(*(value.to(self._device) for value in known))
         return joined(noisy_BCTHW, known_latents(on_device, self._backbone.vae))
 
-    def _text(self, captions: list[str], is_dropped: list[bool]) -> Tensor:
+    def _text(self, captions: list[str], is_dropped: list[bool]) -> Text:
         prompts = ["" if dropped else caption for caption, dropped in zip(captions, is_dropped, strict=True)]
         return self._backbone.text_encoder.encode(prompts)

@@ -40,13 +40,14 @@ def sample_sheet(
         timestep_shift: Of the sampling grid: that of the objective.
     """
     encoder, vae = model.backbone.text_encoder, model.backbone.vae
-    text_BLD = encoder.encode(prompts)
-    pixels = torch.zeros(1, 3, geometry.num_frames, geometry.size_px, geometry.size_px, device=text_BLD.device)
+    size = (geometry.size_px, geometry.size_px)
+    asked = Prompts.of(encoder.encode(prompts), encoder.encode([""]), size)
+    pixels = torch.zeros(1, 3, geometry.num_frames, *size, device=asked.text_BLD.device)
     _, channels, num_frames, height, width = to_latents(pixels, vae).shape
     latent_BCTHW = sample(
         model.stunet,
         model.backbone.scheduler,
-        Prompts(text_BLD, encoder.encode([""])),
+        asked,
         (channels, num_frames, height, width),
         SamplerConfig(steps=config.sampler_steps, guidance_scale=config.guidance_scale, timestep_shift=timestep_shift),
         [config.seed + index for index in range(len(prompts))],
