@@ -110,5 +110,6 @@ def test_the_text_encoders_script_writes_one_that_keeps_the_words_of_motion(tmp_
     assert files[0].read_bytes() == files[1].read_bytes()
     from stunet.text import load_text_encoder
 
-    left, right = load_text_encoder(tmp_path / "first").encode(["a red star moves left", "a red star moves right"])
+    encoder = load_text_encoder(tmp_path / "first")
+    left, right = encoder.encode(["a red star moves left", "a red star moves right"]).hidden_BLD
     assert np.abs((left - right).numpy()).max() > 0.1

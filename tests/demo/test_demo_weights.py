@@ -59,7 +59,7 @@ def test_the_backbone_is_the_unet_that_its_script_describes() -> None:
     backbone = load_backbone(WEIGHTS / "backbone")
     assert backbone.vae is None
     assert backbone.scheduler.config["prediction_type"] == "v_prediction"
-    assert backbone.text_encoder.encode(["", "a red circle"]).shape == (2, 24, 64)
+    assert backbone.text_encoder.encode(["", "a red circle"]).hidden_BLD.shape == (2, 24, 64)
     config = {name: tuple(v) if isinstance(v, list) else v for name, v in backbone.unet.config.items()}
     assert {name: config[name] for name in UNET} == UNET
 

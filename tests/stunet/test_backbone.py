@@ -48,7 +48,7 @@ def test_a_pixel_space_backbone_is_loaded_whole(folder):
 
 
 def test_text_is_the_hidden_states_whose_pooled_token_open_clip_projects(folder):
-    text = load_backbone(folder).text_encoder.encode(["a red circle", ""])
+    text = load_backbone(folder).text_encoder.encode(["a red circle", ""]).hidden_BLD
     assert text.shape == (2, 12, 24)
     assert not text.requires_grad
     name = f"local-dir:{folder.parent / 'clip'}"
@@ -92,8 +92,12 @@ def test_a_missing_text_encoder_is_told_by_name(folder):
     (folder / "text_encoder" / "open_clip_text.json").unlink()
     with pytest.raises(TextError, match=r"text_encoder: open_clip_text\.json or transformers' config\.json"):
         load_backbone(folder)
-    (folder / "text_encoder_2").mkdir()
-    with pytest.raises(BackboneError, match="text_encoder_2: backbones with two text encoders"):
+
+
+def test_a_text_encoder_without_its_tokenizer_is_refused_by_name(folder):
+    (folder / "text_encoder" / "open_clip_text.json").unlink()
+    (folder / "text_encoder" / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(TextError, match=f"{folder}/tokenizer: the tokenizer of text_encoder is expected"):
         load_backbone(folder)
 
 
@@ -122,11 +126,11 @@ def test_a_name_that_cannot_be_had_is_refused(tmp_path):
 
 def test_a_transformers_t5_gives_one_state_a_token_and_does_not_look_at_padding(root):
     encoder = load_backbone(root / "demo" / "weights" / "backbone").text_encoder
-    text = encoder.encode(["a red star moves left", "a red star moves right", ""])
+    text = encoder.encode(["a red star moves left", "a red star moves right", ""]).hidden_BLD
     assert text.shape == (3, 24, 64)
     assert not text.requires_grad
     assert (text[0] - text[1]).abs().max() > 0.5, "the words of motion are kept"
-    alone = encoder.encode(["a red star moves left"])
+    alone = encoder.encode(["a red star moves left"]).hidden_BLD
     torch.testing.assert_close(alone[0], text[0])
 
 
@@ -146,4 +150,4 @@ def test_a_transformers_clip_reads_all_of_its_tokens(folder, root):
         folder / "text_encoder"
     )
     shutil.copytree(root / "demo" / "weights" / "backbone" / "tokenizer", folder / "tokenizer")
-    assert load_backbone(folder).text_encoder.encode(["a red star", ""]).shape == (2, 24, 24)
+    assert load_backbone(folder).text_encoder.encode(["a red star", ""]).hidden_BLD.shape == (2, 24, 24)

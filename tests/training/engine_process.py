@@ -16,9 +16,10 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipelines.training.engine import DeepSpeedEngine, EngineSettings
+from pipelines.training.engine import DeepSpeedEngine, EngineSettings, Inputs
 from pipelines.training.order import Share
 from pipelines.training.state import TrainingState, fresh_state
+from stunet.text import Text
 
 CLIPS_PER_MICRO_BATCH = 2
 MICRO_BATCHES_PER_STEP = 2
@@ -34,8 +35,13 @@ class Net(nn.Module):
         self.scale = nn.Parameter(torch.ones(3))
         self.image.requires_grad_(False)
 
-    def forward(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor) -> Tensor:
-        hidden = torch.tanh(self.image(video_BCTHW)) * text_BLD.mean()
+    def forward(
+        self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor, added_cond_kwargs: dict[str, Tensor]
+    ) -> Tensor:
+        pooled_BP, sizes_B6 = added_cond_kwargs["text_embeds"], added_cond_kwargs["time_ids"]
+        assert pooled_BP.dtype == text_BLD.dtype == self.scale.dtype, "conditions come in the model's precision"
+        assert sizes_B6.dtype == torch.long, "whole numbers stay exact"
+        hidden = torch.tanh(self.image(video_BCTHW)) * text_BLD.mean() * pooled_BP.mean()
         return self.temporal(hidden) * self.scale.view(1, 3, 1, 1, 1)
 
 
@@ -59,14 +65,17 @@ def do(run: dict[str, Any], rank: int, workers: int) -> dict[str, Any]:
     )
     text_BLD = torch.ones(CLIPS_PER_MICRO_BATCH, 1, 1)
     timestep_B = torch.zeros(CLIPS_PER_MICRO_BATCH, dtype=torch.long)
-    engine = DeepSpeedEngine(net, trainable, settings, state, (torch.zeros(2, 3, 4, 5, 5), timestep_B, text_BLD))
+    text = Text(text_BLD, torch.ones(CLIPS_PER_MICRO_BATCH, 1))
+    others = text.conditions((5, 5))
+    example = Inputs(torch.zeros(2, 3, 4, 5, 5), timestep_B, text.hidden_BLD, others)
+    engine = DeepSpeedEngine(net, trainable, settings, state, example)
     share = Share(CLIPS_PER_MICRO_BATCH * MICRO_BATCHES_PER_STEP, CLIPS_PER_MICRO_BATCH, rank, workers)
     steps: list[dict[str, Any]] = []
     for step in range(run["first_step"], run["last_step"]):
         total = torch.zeros((), dtype=torch.float64)
         for samples in share.micro_batches(step * share.clips_per_step):
             target = batch_of(samples)
-            loss = (engine(target, timestep_B, text_BLD) - target.roll(1, 2)).square().mean()
+            loss = (engine(target, timestep_B, text_BLD, **others) - target.roll(1, 2)).square().mean()
             if step in run["inf_at"]:
                 loss = loss * float("inf")
             engine.backward(loss)

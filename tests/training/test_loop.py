@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,8 +35,8 @@ class PlainEngine:
                 moments = {ours: state.tensors[f"{kind}.{name}"].clone() for kind, ours in MOMENTS.items()}
                 self.optimizer.state[parameter] = {"step": torch.tensor(float(state.applied_steps)), **moments}
 
-    def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor) -> Tensor:
-        return self.module(video_BCTHW, timestep_B, text_BLD)
+    def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor, **others: Any) -> Tensor:
+        return self.module(video_BCTHW, timestep_B, text_BLD, **others)
 
     def backward(self, loss: Tensor) -> None:
         (loss / 2).backward()
@@ -175,8 +176,9 @@ def test_a_conditioned_model_learns_tasks_that_are_drawn_and_what_is_known_lower
     model = build_model(str(backbone), inflation, CPU)
     tasks = TaskSettings(text_to_video=0, inpainting=1, image_to_video=1, dropout=0)
     learner = Learner(model, ObjectiveSettings(), tasks, seed=5, device=CPU)
-    video, timestep, text = learner.example(2, 4, 16)
+    video, timestep, text, others = learner.example(2, 4, 16)
     assert video.shape == (2, 7, 4, 16, 16)
+    assert not others
     trainable = temporal_parameters(model.stunet)
     assert model.stunet(video, timestep, text).shape == (2, 3, 4, 16, 16)
     before = trainable["unet.conv_in.known.weight"].detach().clone()
