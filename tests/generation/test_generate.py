@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -136,3 +137,25 @@ def test_a_folder_without_weights_and_weights_of_another_backbone_are_refused(co
     (other / "diffusion_pytorch_model.safetensors").write_bytes(b"other weights")
     with pytest.raises(weights.WeightsError, match="belong to the backbone 'backbone' .*, not to 'other'"):
         make_recipe(config(f"checkpoint={checkpoint}", f"backbone={other.parent}"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_backbone_with_two_text_encoders_makes_the_video_of_a_prompt(sdxl, config, precision):
+    settings = config(f"backbone={sdxl}", "frames=4", "prompt=a red star", f"precision={precision}")
+    recipe = make_recipe(settings)
+    assert recipe.size_px == 16, "8 of the U-Net through a VAE that halves"
+    request = read_requests(settings)[0]
+    maker = VideoMaker(recipe)
+    maker({"request": np.array([json.dumps(request)])})
+    video = read_video(files(settings)[f"{request['prompt_id']}.mp4"])
+    assert video.frames_THWC.shape == (4, 16, 16, 3)
+    made, other = maker.make([request, {**request, "prompt_id": "other", "prompt": "a blue circle"}])
+    assert made.video_CTHW.isfinite().all()
+    assert not torch.equal(made.video_CTHW, other.video_CTHW), "the prompt is heard"
+
+
+@pytest.mark.slow
+def test_a_request_is_made_by_actors_that_load_two_text_encoders(local_ray, sdxl, config):
+    settings = config(f"backbone={sdxl}", "frames=4", "prompt=a red star")
+    assert run(settings)[:2] == (1, 0)
+    assert sorted(Path(path).suffix for path in files(settings)) == [".json", ".mp4"]

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from pipelines.curation.catalog import Catalog
 from pipelines.training.averaged_adamw import MOMENTS, AveragedAdamW
 from pipelines.training.batches import Batch, BatchSource
-from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings
+from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings, ValidationConfig
 from pipelines.training.engine import Engine, Outcome
 from pipelines.training.learner import Learner, Model, build_model
 from pipelines.training.loop import Plan, SkippedStepsError, StepReport, train
 from pipelines.training.order import SampleOrder, Share
 from pipelines.training.reader import ClipReader
 from pipelines.training.state import TrainingState, fresh_state
+from pipelines.training.validation import sample_sheet
 from stunet.inflate import temporal_parameters
 
 CPU = torch.device("cpu")
@@ -193,3 +194,42 @@ def test_a_conditioned_model_learns_tasks_that_are_drawn_and_what_is_known_lower
         train(engine, source, learner.sample_losses, plan(0, 3), Listener())
     assert all(torch.equal(one, other) for one, other in zip(alone, again, strict=True))
     assert not torch.equal(trainable["unet.conv_in.known.weight"], before)
+
+
+def test_a_step_on_two_text_encoders_trains_temporal_layers_alone_and_a_dropped_caption_is_zeros(
+    sdxl: Path, reader: ClipReader
+) -> None:
+    model = build_model(str(sdxl), InflationSettings(temporal_factor=2, attention_layers=1), CPU)
+    trainable, asked = temporal_parameters(model.stunet), list[tuple[Tensor, dict[str, Tensor]]]()
+
+    class Recording(PlainEngine):
+        def __call__(self, video_BCTHW: Tensor, timestep_B: Tensor, text_BLD: Tensor, **others: Any) -> Tensor:
+            asked.append((text_BLD, others["added_cond_kwargs"]))
+            return super().__call__(video_BCTHW, timestep_B, text_BLD, **others)
+
+    engine = Recording(model.stunet, trainable, fresh_state(trainable))
+    share = Share(clips_per_step=4, clips_per_micro_batch=2, rank=0, workers=1)
+    with BatchSource(reader, SampleOrder(len(reader), 5, 0), share, 1, 1, time.perf_counter) as source:
+        batch = next(iter(next(source.steps(0, 1))))
+    for dropout in (0.0, 1.0):
+        learner = Learner(model, ObjectiveSettings(text_dropout=dropout), TaskSettings(), seed=5, device=CPU)
+        loss = learner.sample_losses(engine, batch).mean()
+        assert loss.isfinite()
+        engine.backward(loss)
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in trainable.values())
+    assert any(bool(value.grad.any()) for value in trainable.values() if value.grad is not None)
+    frozen = [value for name, value in model.stunet.named_parameters() if name not in trainable]
+    assert all(value.grad is None for value in [*frozen, *model.backbone.text_encoder.parameters()])
+    assert engine.step(1e-3).is_applied
+
+    (text, added), (null_text, null_added) = asked
+    assert text.any()
+    assert added["text_embeds"].any()
+    assert not null_text.any()
+    assert not null_added["text_embeds"].any()
+    assert added["time_ids"].tolist() == null_added["time_ids"].tolist() == [[16, 16, 0, 0, 16, 16]] * 2
+    example = learner.example(2, 4, 16)
+    assert example.text_BLD.shape == text.shape
+    assert example.others["added_cond_kwargs"]["time_ids"].shape == (2, 6)
+    sheet = sample_sheet(model, ValidationConfig(sampler_steps=1), ["a red star"], reader.geometry, 1.0)
+    assert sheet.std() > 0
