@@ -18,6 +18,7 @@ from pipelines.generation.knowledge import Knowledge, knowledge, to_tensor
 from pipelines.generation.model import LoadedModel
 from pipelines.generation.recipe import Enlargement, Recipe
 from pipelines.generation.requests import Request, kind
+from pipelines.generation.steps import BatchSteps, Tell
 from pipelines.pixels import to_frames
 from pipelines.storage import write_whole
 from pipelines.video_file import encode_mp4
@@ -43,11 +44,12 @@ class VideoMaker:
 
     Args:
         recipe: What to load and how to sample.
+        tell: Told how many more denoising steps of videos were made.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, tell: Tell = lambda _: None) -> None:
         torch.set_num_threads(recipe.threads)
-        self._recipe = recipe
+        self._recipe, self._tell = recipe, tell
         self._model = LoadedModel(recipe.model, recipe.device, recipe.precision)
         self._sampler = SamplerConfig(**recipe.sampler)
         self._enlarger = None if recipe.ssr is None else _Enlarger(recipe.ssr, recipe)
@@ -76,22 +78,24 @@ class VideoMaker:
             own = list(group)
             filled = [*own, *[own[-1]] * (self._recipe.batch_size - len(own))]
             self._model.wear(own[0]["style"], own[0]["alpha"])
-            for request, one in zip(own, self._make_alike(filled), strict=False):
+            steps = BatchSteps(self._tell, len(own), self._recipe.num_steps(own[0]))
+            for request, one in zip(own, self._make_alike(filled, steps), strict=False):
                 made[request["prompt_id"]] = one
+            steps.finish()
         return [made[request["prompt_id"]] for request in requests]
 
-    def _make_alike(self, requests: list[Request]) -> list[Made]:
+    def _make_alike(self, requests: list[Request], steps: BatchSteps) -> list[Made]:
         task, recipe = requests[0]["task"], self._recipe
         if task == "super_resolution":
             made = [_low(request, recipe) for request in requests]
         else:
             make = self._stylise if task == "stylisation" else self._generate
-            made = make(requests)
+            made = make(requests, steps)
         if self._enlarger is None or not recipe.is_enlarged(requests[0]):
             return made
-        return self._enlarger.enlarge(requests, made)
+        return self._enlarger.enlarge(requests, made, steps)
 
-    def _generate(self, requests: list[Request]) -> list[Made]:
+    def _generate(self, requests: list[Request], steps: BatchSteps) -> list[Made]:
         """Text to video, with what is known beside it where the model takes that."""
         recipe, model = self._recipe, self._model
         given = [knowledge(request, recipe.geometry) for request in requests]
@@ -107,10 +111,11 @@ class VideoMaker:
             model.shape(recipe.num_frames, recipe.size_px),
             self._sampler,
             [request["seed"] for request in requests],
+            steps,
         )
         return _with_known(model.pixels(latent_BCTHW).float().cpu(), known, given, recipe.paste_known)
 
-    def _stylise(self, requests: list[Request]) -> list[Made]:
+    def _stylise(self, requests: list[Request], steps: BatchSteps) -> list[Made]:
         """Noise a video half-way and denoise it with the prompt, in the style where one is worn."""
         recipe, model, config = self._recipe, self._model, self._sampler
         given = [fit_video(str(request["video"]), recipe.geometry) for request in requests]
@@ -123,6 +128,7 @@ class VideoMaker:
             model.latents(source),
             float(cast("float", requests[0]["strength"])),
             [request["seed"] for request in requests],
+            steps,
         )
         videos = source if requests[0]["strength"] == 0 else model.pixels(latent_BCTHW).float().cpu()
         return [Made(video, {"inputs": one.said}) for video, one in zip(videos, given, strict=True)]
@@ -136,7 +142,7 @@ class _Enlarger:
         self._model = LoadedModel(settings.model, recipe.device, recipe.precision)
         self._sampler = SamplerConfig(**settings.sampler)
 
-    def enlarge(self, requests: list[Request], made: list[Made]) -> list[Made]:
+    def enlarge(self, requests: list[Request], made: list[Made], steps: BatchSteps) -> list[Made]:
         """Each video with more pixels."""
         model, windows, size_px = self._model, self._settings.windows, self._settings.size_px
         low_BCTHW = torch.stack([one.video_CTHW for one in made]).to(model.device)
@@ -150,6 +156,7 @@ class _Enlarger:
             self._sampler,
             windows,
             [request["seed"] for request in requests],
+            steps,
         )
         videos = model.pixels(latent_BCTHW).float().cpu()
         results = [{**one.result, "enlarged": f"{low_BCTHW.shape[-1]} to {size_px} pixels a side"} for one in made]

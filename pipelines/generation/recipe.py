@@ -101,6 +101,13 @@ class Recipe:
         """Whether its video passes the second model."""
         return self.then_enlarge or request["task"] == "super_resolution"
 
+    def num_steps(self, request: Request) -> int:
+        """Denoising steps that its video takes, of both models."""
+        steps = int(self.sampler["steps"])
+        first = {"super_resolution": 0, "stylisation": round((request["strength"] or 0) * steps)}
+        second = int(self.ssr.sampler["steps"]) if self.ssr is not None and self.is_enlarged(request) else 0
+        return first.get(request["task"], steps) + second
+
     def is_finished(self, request: Request) -> bool:
         """The video is there, and was made by this very request and recipe (the record is written last)."""
         video, record = self.paths(request["prompt_id"])

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from pipelines.contact_sheet import contact_sheet
 from pipelines.generation.config import GenerateConfig
 from pipelines.generation.recipe import Recipe, check_tasks, make_recipe
 from pipelines.generation.requests import Request, kind, read_requests
-from pipelines.progress import track
+from pipelines.generation.steps import make_count, read, teller
+from pipelines.progress import shown
 from pipelines.tracking import Run, start_run
 from pipelines.video_file import read_video
 from pipelines.xt_slice import xt_sheet
@@ -74,16 +76,19 @@ def _make(requests: Sequence[Request], recipe: Recipe, config: GenerateConfig) -
     num_batches = -(-len(requests) // config.batch_size)
     # As text: a table of columns would turn what is not there into something else.
     rows: list[dict[str, Any]] = [{"request": json.dumps(request)} for request in sorted(requests, key=kind)]
+    count = make_count()
     made = ray.data.from_items(rows, override_num_blocks=num_batches).map_batches(
         VideoMaker,
-        fn_constructor_args=(recipe,),
+        fn_constructor_args=(recipe, teller(count)),
         batch_size=config.batch_size,
         compute=ray.data.ActorPoolStrategy(size=_num_actors(config, num_batches, ray.cluster_resources())),
         num_cpus=config.cpus_per_actor,
         num_gpus=config.gpus_per_actor,
     )
-    for _ in track(made.iter_rows(), "videos", total=len(requests)):
-        pass
+    num_steps = sum(recipe.num_steps(request) for request in requests)
+    with shown(partial(read, count), f"steps of {len(requests)} videos", num_steps):
+        for _ in made.iter_rows():
+            pass
 
 
 def _num_actors(config: GenerateConfig, num_batches: int, resources: Mapping[str, float]) -> int:

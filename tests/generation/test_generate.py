@@ -109,6 +109,16 @@ def test_the_same_seed_gives_the_same_frames_wherever_in_a_batch_it_stands(confi
     assert not torch.equal(first[0].video_CTHW, first[1].video_CTHW)
 
 
+def test_every_denoising_step_of_every_video_is_told(config):
+    recipe, told = make_recipe(config("batch_size=2")), []
+    red, blue, green = read_requests(config())
+    maker = VideoMaker(recipe, told.append)
+    maker.make([red, blue])
+    assert told == [2, 2], "two steps of two videos"
+    maker.make([green])
+    assert told == [2, 2, 1, 1], "what fills a batch is not counted"
+
+
 def test_another_seed_or_sampler_is_not_taken_for_the_finished_video(config):
     recipe = make_recipe(config())
     request = read_requests(config())[0]
