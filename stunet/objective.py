@@ -12,6 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+QUANTILES = tuple(tenth / 10 for tenth in range(1, 10))
+"""Of the schedule's timesteps: where held-out loss is told."""
+_HELD_OUT_STREAM = 2
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -75,6 +79,19 @@ def draw(
         dropped.append(chance < config.text_dropout)
         noises.append(torch.randn(video_shape, generator=rng))
     return Draw(torch.stack(noises), torch.tensor(timesteps), torch.tensor(dropped))
+
+
+def fixed_draw(sample_indices: Sequence[int], video_shape: tuple[int, int, int, int], timestep: int) -> Draw:
+    """Like `draw`, but at one timestep, with all texts, and with noise that is the same in every run.
+
+    Args:
+        sample_indices: Of held-out samples.
+        video_shape: (C, T, H, W).
+        timestep: For all of them.
+    """
+    rngs = [sample_rng(0, index, _HELD_OUT_STREAM) for index in sample_indices]
+    noises = [torch.randn(video_shape, generator=rng) for rng in rngs]
+    return Draw(torch.stack(noises), torch.full((len(noises),), timestep), torch.zeros(len(noises), dtype=torch.bool))
 
 
 def timestep_table(num_timesteps: int, shift: float, alphas_cumprod: Tensor | None) -> Tensor:

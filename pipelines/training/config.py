@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -55,7 +55,7 @@ class ObjectiveSettings(Config):
     """The loss; see `stunet.objective.ObjectiveConfig`."""
 
     timestep_shift: float = Field(
-        default=1.0, ge=1, le=8, description="s of logSNR' = logSNR - 2 log s: videos need more noise"
+        default=1.0, ge=1, le=3, description="s of logSNR' = logSNR - 2 log s: videos need more noise"
     )
     min_snr_gamma: float | None = Field(default=5.0, gt=0, description="gamma of min-SNR weighting; null: weight 1")
     text_dropout: float = Field(default=0.1, ge=0, le=1, description="share of samples trained without their text")
@@ -84,14 +84,17 @@ class TaskSettings(Config):
 
 
 class ValidationConfig(Config):
-    """Videos that are sampled on the way and shown in the tracker."""
+    """Videos that are sampled on the way, and held-out loss; both of the averaged weights, in the tracker."""
 
-    every_steps: int = Field(default=500, ge=0, description="0: none; the last step is always shown otherwise")
+    every_steps: int = Field(default=500, ge=0, description="0: never; otherwise after the last step too")
     prompts: tuple[str, ...] = Field(
         default=(), description="one video each; empty: captions of the data set's first clips"
     )
     num_clips: int = Field(
         default=4, ge=1, le=16, description="captions taken from the data set where no prompts are given"
+    )
+    held_out_clips: int = Field(
+        default=0, ge=0, description="clips kept out of training; their loss is told at nine fixed timesteps"
     )
     sampler_steps: int = Field(default=20, ge=1, description="denoising steps")
     guidance_scale: float = Field(default=4.0, ge=1, description="of classifier-free guidance; 1: none")
@@ -190,16 +193,8 @@ class TrainConfig(Config):
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-_IDENTITY = {
-    "inflation",
-    "objective",
-    "tasks",
-    "clips_per_step",
-    "lr",
-    "warmup_steps",
-    "weight_decay",
-    "gradient_clipping",
-    "ema_decay",
-    "precision",
-    "seed",
+_IDENTITY: dict[str, Any] = {
+    **dict.fromkeys(("inflation", "objective", "tasks", "clips_per_step", "lr", "warmup_steps", "weight_decay"), True),
+    **dict.fromkeys(("gradient_clipping", "ema_decay", "precision", "seed"), True),
+    "validation": {"held_out_clips"},
 }

@@ -3,7 +3,7 @@
 Shape letters: B clips, C channels, T frames, H height, W width, L text tokens, D text width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class Learner:
     def __init__(
         self, model: Model, settings: ObjectiveSettings, tasks: TaskSettings, seed: int, device: torch.device
     ) -> None:
-        self._backbone, self._seed, self._device = model.backbone, seed, device
+        self._backbone, self._stunet, self._seed, self._device = model.backbone, model.stunet, seed, device
         self._is_conditioned = model.stunet.config.is_conditioned
         self._scheduler = model.backbone.scheduler
         self._config = ObjectiveConfig(**settings.model_dump())
@@ -68,16 +68,38 @@ class Learner:
         draw = objective.draw(
             self._seed,
             batch.samples,
-            (video_BCTHW.shape[1], video_BCTHW.shape[2], video_BCTHW.shape[3], video_BCTHW.shape[4]),
+            _shape(video_BCTHW),
             len(self._scheduler.alphas_cumprod),
             self._config,
             self._scheduler.alphas_cumprod,
         )
         text = self._text(batch.captions, draw.is_dropped_B.tolist())
-        others = text.conditions((pixels_BCTHW.shape[3], pixels_BCTHW.shape[4]))
+        others = text.conditions(_shape(pixels_BCTHW)[2:])
         noisy_BCTHW = self._with_known(objective.noised(video_BCTHW, draw, self._scheduler), known)
         prediction_BCTHW = engine(noisy_BCTHW, draw.timestep_B.to(self._device), text.hidden_BLD, **others)
         return objective.loss(prediction_BCTHW, video_BCTHW, draw, self._scheduler, self._config)
+
+    @torch.no_grad()
+    def fixed_losses(self, batch: Batch) -> Tensor:
+        """The loss of each sample, as text to video, at each of `objective.QUANTILES` of the timesteps: (Q, B).
+
+        Neither noise nor timesteps depend on the run, and the error is not weighted: runs can be compared.
+        """
+        video_BCTHW = to_latents(batch.video_BCTHW.to(self._device), self._backbone.vae)
+        known = None
+        if self._is_conditioned:
+            known = Known(torch.zeros_like(batch.video_BCTHW), torch.zeros_like(batch.video_BCTHW[:, :1]))
+        text = self._text(batch.captions, [False] * len(batch.captions))
+        others = text.conditions(_shape(batch.video_BCTHW)[2:])
+        plain, losses = replace(self._config, min_snr_gamma=None), list[Tensor]()
+        for quantile in objective.QUANTILES:
+            timestep = int(quantile * len(self._scheduler.alphas_cumprod))
+            draw = objective.fixed_draw(batch.samples, _shape(video_BCTHW), timestep)
+            noisy_BCTHW = self._with_known(objective.noised(video_BCTHW, draw, self._scheduler), known)
+            timestep_B = draw.timestep_B.to(self._device)
+            prediction_BCTHW = self._stunet(noisy_BCTHW, timestep_B, text.hidden_BLD, **others)
+            losses.append(objective.loss(prediction_BCTHW, video_BCTHW, draw, self._scheduler, plain))
+        return torch.stack(losses)
 
     def example(self, num_clips: int, num_frames: int, size_px: int) -> Inputs:
         """Like a micro batch, but of nothing."""
@@ -97,3 +119,9 @@ class Learner:
     def _text(self, captions: list[str], is_dropped: list[bool]) -> Text:
         prompts = ["" if dropped else caption for caption, dropped in zip(captions, is_dropped, strict=True)]
         return self._backbone.text_encoder.encode(prompts)
+
+
+def _shape(video_BCTHW: Tensor) -> tuple[int, int, int, int]:
+    """(C, T, H, W)."""
+    _, channels, num_frames, height, width = video_BCTHW.shape
+    return channels, num_frames, height, width

@@ -16,8 +16,9 @@ from pipelines.tracking import attach
 from pipelines.training.board import BoardWriter
 from pipelines.training.checkpoint import Facts, prune, write_checkpoint
 from pipelines.training.engine import DeepSpeedEngine
+from pipelines.training.held_out import held_out_losses
 from pipelines.training.job import Job
-from pipelines.training.learner import Model, build_model
+from pipelines.training.learner import Learner, Model, build_model
 from pipelines.training.loop import StepReport
 from pipelines.training.reader import ClipReader
 from pipelines.training.record import run_folder
@@ -74,12 +75,16 @@ class Reporter:
 class Lead:
     """What worker 0 alone does. Use it as a context: leaving it waits for the tracker."""
 
-    def __init__(self, job: Job, model: Model, reader: ClipReader, device: torch.device) -> None:
-        self._job, self._config, self._model, self._reader, self._device = job, job.config, model, reader, device
+    def __init__(
+        self, job: Job, model: Model, reader: ClipReader, held_out: ClipReader | None, device: torch.device
+    ) -> None:
+        self._job, self._config, self._model, self._device = job, job.config, model, device
+        self._reader, self._held_out = reader, held_out
         self._folder = run_folder(job.config)
         self._board = BoardWriter(job.board)
         self._run = attach(job.config.tracking, job.tracking_run_id)
         self._last_logged = self._run.last_step("loss") or 0
+        self._last_measured = self._run.last_step("held_out_loss") or 0
 
     def __enter__(self) -> Self:
         return self
@@ -143,10 +148,15 @@ class Lead:
         prune(self._folder / "checkpoints", config.keep_checkpoints)
 
     def show(self, step: int, tensors: Mapping[str, Tensor]) -> None:
-        """Sample the validation prompts and log the contact sheet."""
-        fill_weights(self._averaged, TrainingState(tensors, 0).of_kind("ema"))
-        config, geometry = self._config.validation, self._reader.geometry
-        captions = list(dict.fromkeys(self._reader.caption(index) for index in range(len(self._reader))))
-        prompts = config.prompts or tuple(captions[: config.num_clips])
-        sheet = sample_sheet(self._averaged, config, prompts, geometry, self._config.objective.timestep_shift)
+        """Log held-out losses, and a contact sheet of the validation prompts."""
+        config, averaged, reader = self._config, self._averaged, self._held_out or self._reader
+        fill_weights(averaged, TrainingState(tensors, 0).of_kind("ema"))
+        if self._held_out is not None and step > self._last_measured:
+            learner = Learner(averaged, config.objective, config.tasks, config.seed, self._device)
+            losses = held_out_losses(learner, self._held_out, config.clips_per_micro_batch)
+            self._run.log_metrics(losses, step)
+        captions = list(dict.fromkeys(reader.caption(index) for index in range(len(reader))))
+        prompts = config.validation.prompts or tuple(captions[: config.validation.num_clips])
+        shift = config.objective.timestep_shift
+        sheet = sample_sheet(averaged, config.validation, prompts, reader.geometry, shift)
         self._run.log_image("samples", sheet, step)

@@ -16,6 +16,7 @@ from pipelines.training.batches import BatchSource
 from pipelines.training.checkpoint import find_newest, load_checkpoint
 from pipelines.training.config import TrainConfig
 from pipelines.training.engine import DeepSpeedEngine, EngineSettings
+from pipelines.training.held_out import split
 from pipelines.training.job import Job
 from pipelines.training.learner import Learner, Model, build_model
 from pipelines.training.loop import Plan, train
@@ -38,7 +39,10 @@ def train_worker(job: Job) -> None:
     device = ray.train.torch.get_device()
     torch.set_num_threads(config.cpus_per_worker)
 
-    reader = ClipReader(config.dataset, Catalog.open(config.dataset, job.dataset_version).kept())
+    rows = Catalog.open(config.dataset, job.dataset_version).kept()
+    training_rows, held_out_rows = split(rows, config.validation.held_out_clips)
+    reader = ClipReader(config.dataset, training_rows)
+    held_out = ClipReader(config.dataset, held_out_rows) if len(held_out_rows) else None
     order = SampleOrder(len(reader), config.seed, job.dataset_version)
     model = build_model(config.backbone, config.inflation, device)
     learner = Learner(model, config.objective, config.tasks, config.seed, device)
@@ -64,7 +68,7 @@ def train_worker(job: Job) -> None:
         BatchSource(
             reader, order, share, config.loader_threads, config.prefetch_micro_batches, time.perf_counter
         ) as source,
-        Lead(job, model, reader, device) if rank == 0 else nullcontext() as lead,
+        Lead(job, model, reader, held_out, device) if rank == 0 else nullcontext() as lead,
     ):
         train(engine, source, learner.sample_losses, plan, Reporter(engine, lead, job, device))
 

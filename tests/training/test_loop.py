@@ -231,5 +231,6 @@ def test_a_step_on_two_text_encoders_trains_temporal_layers_alone_and_a_dropped_
     example = learner.example(2, 4, 16)
     assert example.text_BLD.shape == text.shape
     assert example.others["added_cond_kwargs"]["time_ids"].shape == (2, 6)
+    assert learner.fixed_losses(batch).isfinite().all()
     sheet = sample_sheet(model, ValidationConfig(sampler_steps=1), ["a red star"], reader.geometry, 1.0)
     assert sheet.std() > 0

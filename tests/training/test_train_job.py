@@ -58,6 +58,7 @@ class World(NamedTuple):
             "validation.every_steps=20",
             "validation.sampler_steps=2",
             "validation.num_clips=2",
+            "validation.held_out_clips=2",
             *overrides,
         ]
 
@@ -127,6 +128,8 @@ def test_a_run_trains_logs_and_leaves_a_model_and_checkpoints(world: World, whol
     run = world.run("whole")
     for key in ("lr", "grad_norm", "step_time_s", "samples_per_s", "loader_stall_fraction", "skipped_steps"):
         assert len(run.history(key)) == STEPS, key
+    for quantile in range(10, 100, 10):
+        assert [step for step, _ in run.history(f"held_out_loss_q{quantile}")] == [20, 24]
     sheets = [path.name for path in Path(world.tracking.artifacts or "").rglob("*.png") if "samples" in path.name]
     assert sheets, "a contact sheet of samples"
 
