@@ -62,7 +62,7 @@ def test_it_is_the_error_of_the_prediction_at_that_timestep(backbone: Path, held
         noise = fixed_draw([index], (3, *video.shape[2:]), 900).noise_BCTHW
         alpha = model.backbone.scheduler.alphas_cumprod[900]
         with torch.no_grad():
-            text = model.backbone.text_encoder.encode([clip.caption])
+            text = model.backbone.text_encoder.encode([clip.caption]).hidden_BLD
             guess = model.stunet(alpha.sqrt() * video + (1 - alpha).sqrt() * noise, torch.tensor([900]), text)
         velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * video
         errors.append(float((guess - velocity).square().mean()))
