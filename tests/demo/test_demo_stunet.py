@@ -19,7 +19,7 @@ from demo.train_style import Recipe as StyleRecipe
 from demo.train_style import train as train_style
 from demo.train_text import Recipe as TextRecipe
 from demo.train_text import train as train_text
-from pipelines.generation.knowledge import to_frames
+from pipelines.pixels import to_frames
 from pipelines.training.config import InflationSettings
 from stunet.backbone import load_backbone
 from stunet.inflate import inflate, temporal_parameters
