@@ -8,8 +8,8 @@ One thread does it; run it again and it goes on from its newest checkpoint. OUT/
     python -m demo.train_stunet --out out/random --steps 400 --init random
     python -m demo.train_stunet --out out/no-resampling --steps 400 --temporal-factor 1
 
-Three things make motion learnable here (see docs/generation.md): frames know their number, the loss weighs high noise,
-where motion is decided, as much as low, and timesteps are shifted towards it.
+Four things make motion learnable here (see docs/generation.md): temporal attention looks at the text, frames know
+their number, the loss weighs high noise, where motion is decided, as much as low, and timesteps are shifted towards it.
 """
 
 import argparse
@@ -44,7 +44,7 @@ _KEPT = 2
 class Recipe:
     """All that decides the weights."""
 
-    steps: int = 8000
+    steps: int = 4000
     clips_per_step: int = 8
     lr: float = 1e-3
     warmup_steps: int = 100
@@ -55,7 +55,7 @@ class Recipe:
     init: str = "identity"
     """Of the new layers: `identity`, or `random`, the ablation."""
     inflation: InflationSettings = field(
-        default_factory=lambda: InflationSettings(temporal_factor=4, is_conditioned=True)
+        default_factory=lambda: InflationSettings(temporal_factor=4, is_conditioned=True, attends_text=True)
     )
     objective: ObjectiveSettings = field(
         default_factory=lambda: ObjectiveSettings(timestep_shift=2.0, min_snr_gamma=None, text_dropout=0.1)

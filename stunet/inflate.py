@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any
 
 import torch
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -38,6 +39,10 @@ _BLOCKS = {
 }
 
 
+_TEXT = "encoder_hidden_states"
+"""By this name diffusers' blocks hand the text to their layers."""
+
+
 class InflationError(ValueError):
     """A U-Net that cannot be inflated; the message names the block."""
 
@@ -56,6 +61,9 @@ class InflationConfig:
         conv_pixels: Width of the Conv2D that comes before it, odd; 0 leaves it out.
         seed: Of the random weights under the zero projections.
         is_conditioned: The first convolution also takes C and M of <J, C, M> (section 4), with weights of zero.
+        attends_text: Temporal attentions that follow an image layer with text look at the text themselves. Not in the
+            paper: there, words of motion reach temporal layers through frozen image layers alone, as far as those,
+            trained on stills, let them pass.
     """
 
     temporal_factor: int = 8
@@ -66,6 +74,7 @@ class InflationConfig:
     conv_pixels: int = 3
     seed: int = 0
     is_conditioned: bool = False
+    attends_text: bool = False
 
     def __post_init__(self) -> None:
         if self.temporal_factor < 1 or self.temporal_factor & (self.temporal_factor - 1):
@@ -92,13 +101,17 @@ class Inflated(nn.Module):
             *_per_frame(conditions, num_frames),
             **{k: _per_frame(v, num_frames) for k, v in named.items()},
         )
+        text_BLD = named.get(_TEXT)
         if isinstance(made, tuple):
-            return (self._in_time(made[0], batch), *made[1:])
-        return self._in_time(made, batch)
+            return (self._in_time(made[0], batch, text_BLD), *made[1:])
+        return self._in_time(made, batch, text_BLD)
 
-    def _in_time(self, frames_NCHW: Tensor, batch: int) -> Tensor:
+    def _in_time(self, frames_NCHW: Tensor, batch: int, text_BLD: Tensor | None) -> Tensor:
         video_BCTHW = unfold(frames_NCHW, batch)
-        return video_BCTHW if self.temporal is None else self.temporal(video_BCTHW)
+        if self.temporal is None:
+            return video_BCTHW
+        takes_text = isinstance(self.temporal, TemporalAttention) and self.temporal.takes_text
+        return self.temporal(video_BCTHW, text_BLD) if takes_text else self.temporal(video_BCTHW)
 
 
 class Widened(Inflated):
@@ -238,7 +251,7 @@ class _Inflation:
             block.resnets[j] = Inflated(resnet, None if attentions else self._temporal(channels, level))
         for j, attention in enumerate(getattr(block, "attentions", None) or []):
             if attention is not None:
-                block.attentions[j] = Inflated(attention, self._temporal(channels, level))
+                block.attentions[j] = Inflated(attention, self._temporal(channels, level, _text_width(attention)))
 
     def _resizer(self, block: Any, name: str, level: int, temporal: type[nn.Module]) -> int:
         """Wrap the block's spatial resizer, if it has one; returns how many levels it changes."""
@@ -251,13 +264,24 @@ class _Inflation:
         )
         return 1
 
-    def _temporal(self, channels: int, level: int) -> nn.Module:
-        if level == self.coarsest:
-            config = self.config
-            return TemporalAttention(
-                channels, config.attention_layers, config.attention_head_width, config.attention_expansion
-            )
-        return TemporalConv(channels, self.config.conv_frames, self.config.conv_pixels)
+    def _temporal(self, channels: int, level: int, text_width: int = 0) -> nn.Module:
+        config = self.config
+        if level < self.coarsest:
+            return TemporalConv(channels, config.conv_frames, config.conv_pixels)
+        return TemporalAttention(
+            channels,
+            config.attention_layers,
+            config.attention_head_width,
+            config.attention_expansion,
+            text_width if config.attends_text else 0,
+        )
+
+
+def _text_width(attention: Any) -> int:
+    """D of the text that an image attention is given; 0: it is given none."""
+    if isinstance(attention, Transformer2DModel):
+        return attention.config["cross_attention_dim"] or 0
+    return getattr(attention, "added_kv_proj_dim", None) or 0
 
 
 def _per_frame(condition: Any, num_frames: int) -> Any:

@@ -61,23 +61,27 @@ class TemporalAttention(nn.Module):
         layers: Stacked attention layers.
         head_width: Channels of a head at most; the largest even divisor of C up to it is taken.
         expansion: Hidden channels of the two linear layers behind each attention, in C; 0 leaves them out.
+        text_width: D; each layer then also looks at the text. 0: the text is not looked at, as in the paper.
     """
 
-    def __init__(self, channels: int, layers: int = 2, head_width: int = 64, expansion: int = 2) -> None:
+    def __init__(
+        self, channels: int, layers: int = 2, head_width: int = 64, expansion: int = 2, text_width: int = 0
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
         self.position = nn.Linear(_POSITION_WIDTH, channels)
-        self.layers = nn.ModuleList(_FrameLayer(channels, head_width, expansion) for _ in range(layers))
+        self.layers = nn.ModuleList(_FrameLayer(channels, head_width, expansion, text_width) for _ in range(layers))
         self.projection = _zero(nn.Linear(channels, channels))
+        self.takes_text = text_width > 0
 
-    def forward(self, video_BCTHW: Tensor) -> Tensor:
-        """The input and its change, P(layers(norm(x) + position)), every pixel on its own."""
+    def forward(self, video_BCTHW: Tensor, text_BLD: Tensor | None = None) -> Tensor:
+        """The input and its change, P(layers(norm(x) + position, text)), every pixel on its own."""
         batch, channels, num_frames, height, width = video_BCTHW.shape
         tokens_NTC = self.norm(video_BCTHW.permute(0, 3, 4, 2, 1).reshape(-1, num_frames, channels))
         cos_TD, sin_TD = _rotary(num_frames, _POSITION_WIDTH, video_BCTHW.device)
         tokens_NTC = tokens_NTC + self.position(torch.cat([cos_TD, sin_TD], dim=1).to(tokens_NTC.dtype))
         for layer in self.layers:
-            tokens_NTC = layer(tokens_NTC)
+            tokens_NTC = layer(tokens_NTC, text_BLD)
         change_BHWTC = self.projection(tokens_NTC).view(batch, height, width, num_frames, channels)
         return video_BCTHW + change_BHWTC.permute(0, 4, 3, 1, 2)
 
@@ -140,9 +144,9 @@ class _TimeConv(nn.Module):
 
 
 class _FrameLayer(nn.Module):
-    """tokens + attention(norm(tokens)) over T, with rotary positions; then tokens + mlp(norm(tokens))."""
+    """Attention over T with rotary positions, attention to the text, mlp: each added to the tokens it was given."""
 
-    def __init__(self, channels: int, head_width: int, expansion: int) -> None:
+    def __init__(self, channels: int, head_width: int, expansion: int, text_width: int) -> None:
         super().__init__()
         if channels % 2:
             raise ValueError(f"channels of a temporal attention: an even number expected, given {channels}")
@@ -150,6 +154,7 @@ class _FrameLayer(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.to_qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.to_out = nn.Linear(channels, channels)
+        self.text = _TextAttention(channels, self.head_width, text_width) if text_width else None
         self.mlp = None
         if expansion:
             hidden = expansion * channels
@@ -157,14 +162,39 @@ class _FrameLayer(nn.Module):
                 nn.LayerNorm(channels), nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)
             )
 
-    def forward(self, tokens_NTC: Tensor) -> Tensor:
+    def forward(self, tokens_NTC: Tensor, text_BLD: Tensor | None) -> Tensor:
         qkv_NTC = self.to_qkv(self.norm(tokens_NTC))
         qkv_3NHTD = qkv_NTC.unflatten(2, (3, -1, self.head_width)).permute(2, 0, 3, 1, 4)
         query, key, value = qkv_3NHTD.unbind()
         cos_TD, sin_TD = _rotary(query.shape[2], self.head_width, query.device)
         mixed_NHTD = F.scaled_dot_product_attention(_rotate(query, cos_TD, sin_TD), _rotate(key, cos_TD, sin_TD), value)
         tokens_NTC = tokens_NTC + self.to_out(mixed_NHTD.transpose(1, 2).flatten(2))
+        if self.text is not None and text_BLD is not None:
+            tokens_NTC = tokens_NTC + self.text(tokens_NTC, text_BLD)
         return tokens_NTC if self.mlp is None else tokens_NTC + self.mlp(tokens_NTC)
+
+
+class _TextAttention(nn.Module):
+    """What the text says to each token of a video; N tokens of B videos, all tokens of a video in a row."""
+
+    def __init__(self, channels: int, head_width: int, text_width: int) -> None:
+        super().__init__()
+        self.head_width = head_width
+        self.norm = nn.LayerNorm(channels)
+        self.to_query = nn.Linear(channels, channels, bias=False)
+        self.to_key_value = nn.Linear(text_width, 2 * channels, bias=False)
+        self.to_out = nn.Linear(channels, channels)
+
+    def forward(self, tokens_NTC: Tensor, text_BLD: Tensor) -> Tensor:
+        batch = text_BLD.shape[0]
+        query_BHTD = self._heads(self.to_query(self.norm(tokens_NTC)).view(batch, -1, tokens_NTC.shape[2]))
+        key_value_BLC = self.to_key_value(text_BLD)
+        key_BHLD, value_BHLD = (self._heads(half) for half in key_value_BLC.chunk(2, dim=2))
+        heard_BHTD = F.scaled_dot_product_attention(query_BHTD, key_BHLD, value_BHLD)
+        return self.to_out(heard_BHTD.transpose(1, 2).flatten(2)).view(tokens_NTC.shape)
+
+    def _heads(self, tokens_BTC: Tensor) -> Tensor:
+        return tokens_BTC.unflatten(2, (-1, self.head_width)).transpose(1, 2)
 
 
 def _rotary(num_frames: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:

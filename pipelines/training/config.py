@@ -40,6 +40,9 @@ class InflationSettings(Config):
     is_conditioned: bool = Field(
         default=False, description="widen the first convolution for C and M: needed by all tasks but text_to_video"
     )
+    attends_text: bool = Field(
+        default=False, description="temporal attentions look at the text themselves; not in the paper"
+    )
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:
