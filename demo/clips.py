@@ -54,8 +54,8 @@ class RenderedClips:
     A sample is a function of (seed, its number): going on from a position gives what an uninterrupted run has there.
     """
 
-    def __init__(self, seed: int, clips_per_step: int) -> None:
-        self._seed, self._clips_per_step = seed, clips_per_step
+    def __init__(self, seed: int, clips_per_step: int, size_px: int = FRAME_PX) -> None:
+        self._seed, self._clips_per_step, self._size_px = seed, clips_per_step, size_px
         self._held_out = {held.caption for held in held_out()}
         self.waited_s = 0.0
 
@@ -64,7 +64,7 @@ class RenderedClips:
         for start in range(position, position + num_steps * self._clips_per_step, self._clips_per_step):
             samples = range(start, start + self._clips_per_step)
             scenes, captions = zip(*(self._draw(sample) for sample in samples), strict=True)
-            yield [Batch(torch.stack([clip_of(scene) for scene in scenes]), list(captions), samples)]
+            yield [Batch(torch.stack([clip_of(scene, self._size_px) for scene in scenes]), list(captions), samples)]
 
     def _draw(self, sample: int) -> tuple[Scene, str]:
         rng = random.Random(f"{self._seed}:{sample}")

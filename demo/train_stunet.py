@@ -1,9 +1,11 @@
 """Train the demo's STUNet from its image U-Net, on clips rendered on the way: one process, no cluster.
 
     python -m demo.train_stunet --out out/stunet
+    python -m demo.train_stunet --out out/upscaler --backbone demo/weights/upscaler
 
-One thread does it; run it again and it goes on from its newest checkpoint. OUT/model holds the averaged weights, for
-`jobs/generate.py checkpoint=OUT`. The ablations, each at the same budget:
+The second one learns super-resolution, as its backbone does. One thread does it; run it again and it goes on from its
+newest checkpoint. OUT/model holds the averaged weights, for `jobs/generate.py checkpoint=OUT`, or `ssr.checkpoint=OUT`.
+The ablations, each at the same budget:
 
     python -m demo.train_stunet --out out/random --steps 400 --init random
     python -m demo.train_stunet --out out/no-resampling --steps 400 --temporal-factor 1
@@ -26,9 +28,10 @@ from torch import Tensor, nn
 
 from demo.clips import FPS, NUM_FRAMES, RenderedClips
 from demo.train_clip import FRAME_PX
+from demo.train_upscaler import HIGHEST_LEVEL, LARGE_PX
 from pipelines.training.averaged_adamw import MOMENTS, AveragedAdamW
 from pipelines.training.checkpoint import Facts, find_newest, load_checkpoint, prune, write_checkpoint
-from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings
+from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings, UpscalingSettings
 from pipelines.training.engine import Outcome
 from pipelines.training.learner import Learner, Model, build_model
 from pipelines.training.loop import Plan, StepReport, train
@@ -54,6 +57,8 @@ class Recipe:
     seed: int = 0
     init: str = "identity"
     """Of the new layers: `identity`, or `random`, the ablation."""
+    size_px: int = FRAME_PX
+    upscaling: UpscalingSettings = field(default_factory=UpscalingSettings)
     inflation: InflationSettings = field(
         default_factory=lambda: InflationSettings(temporal_factor=4, is_conditioned=True, attends_text=True)
     )
@@ -65,6 +70,17 @@ class Recipe:
             text_to_video=0.4, image_to_video=0.2, inpainting=0.15, outpainting=0.1, cinemagraph=0.15, dropout=0.05
         )
     )
+
+
+UPSCALER = Recipe(
+    steps=600,
+    clips_per_step=4,
+    size_px=LARGE_PX,
+    upscaling=UpscalingSettings(low_size_px=FRAME_PX, window=8, noise_levels=HIGHEST_LEVEL),
+    inflation=InflationSettings(temporal_factor=4),
+    tasks=TaskSettings(),
+)
+"""Windows of half a clip: so seams between them can be looked for."""
 
 
 class DecayingPlan(Plan):
@@ -150,7 +166,8 @@ class Folder:
     def _save(self, report: StepReport) -> None:
         state, recipe, backbone = self._engine.state(), self._recipe, self._model.backbone
         facts = Facts(report.step, report.samples, state.applied_steps, recipe.seed, 0, backbone.digest, "", "")
-        extra = {"run": "demo-stunet", "step": report.step, "num_frames": NUM_FRAMES, "fps": FPS, "size_px": FRAME_PX}
+        geometry = {"num_frames": NUM_FRAMES, "fps": FPS, "size_px": recipe.size_px}
+        extra = {"run": "demo-stunet", "step": report.step, **geometry}
         told = extra | {"recipe": {key: value for key, value in _plain(recipe).items() if key != "inflation"}}
         average = state.of_kind("ema")
         weights.save(self._model.stunet, self._out / "model", backbone.name, backbone.digest, told, values=average)
@@ -173,11 +190,11 @@ def train_stunet(out: Path, backbone: Path, recipe: Recipe, save_every: int = 25
         engine.restore(checkpoint.state)
         step, position = checkpoint.facts.step, checkpoint.facts.samples
         print(f"goes on from step {step}", flush=True)
-    learner = Learner(model, recipe.objective, recipe.tasks, recipe.seed, _CPU)
+    learner = Learner(model, recipe.objective, recipe.tasks, recipe.seed, _CPU, recipe.upscaling)
     plan = DecayingPlan(
         step, position, recipe.steps, recipe.clips_per_step, recipe.lr, recipe.warmup_steps, max_skipped_steps=5
     )
-    source = RenderedClips(recipe.seed, recipe.clips_per_step)
+    source = RenderedClips(recipe.seed, recipe.clips_per_step, recipe.size_px)
     train(engine, source, learner.sample_losses, plan, Folder(out, recipe, model, engine, save_every))
 
 
@@ -194,7 +211,13 @@ def randomise(trainable: Mapping[str, Tensor], seed: int) -> None:
 
 def _plain(recipe: Recipe) -> dict[str, object]:
     values = {key: value for key, value in asdict(recipe).items()}
-    return values | {key: getattr(recipe, key).model_dump() for key in ("inflation", "objective", "tasks")}
+    return values | {key: getattr(recipe, key).model_dump() for key in ("inflation", "objective", "tasks", "upscaling")}
+
+
+def is_upscaler(backbone: Path) -> bool:
+    """Whether a backbone's U-Net takes low-resolution frames beside the noisy ones."""
+    config = json.loads((backbone / "unet" / "config.json").read_text())
+    return config["in_channels"] > config["out_channels"]
 
 
 def main() -> None:
@@ -202,16 +225,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/stunet"))
     parser.add_argument("--backbone", type=Path, default=Path("demo/weights/backbone"))
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="of the whole run; the rate falls over them")
+    parser.add_argument("--steps", type=int, help="of the whole run; the rate falls over them")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--init", choices=("identity", "random"), default="identity", help="of the new layers")
     parser.add_argument("--temporal-factor", type=int, default=4, help="1: no temporal resampling")
+    parser.add_argument("--paper", action="store_true", help="temporal attention does not look at the text itself")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    recipe = Recipe(steps=arguments.steps, seed=arguments.seed, init=arguments.init)
-    inflation = recipe.inflation.model_copy(update={"temporal_factor": arguments.temporal_factor})
-    train_stunet(arguments.out, arguments.backbone, replace(recipe, inflation=inflation))
+    recipe = UPSCALER if is_upscaler(arguments.backbone) else Recipe()
+    changed: dict[str, object] = {"temporal_factor": arguments.temporal_factor}
+    changed |= {"attends_text": False} if arguments.paper else {}
+    recipe = replace(
+        recipe,
+        steps=arguments.steps or recipe.steps,
+        seed=arguments.seed,
+        init=arguments.init,
+        inflation=recipe.inflation.model_copy(update=changed),
+    )
+    train_stunet(arguments.out, arguments.backbone, recipe)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ def prepare_ray_data() -> None:
     context = ray.data.DataContext.get_current()
     # One fused operator needs no share of the CPUs kept back for others (half of them, on two cores).
     context.op_resource_reservation_enabled = False
+    context.memory_usage_poll_interval_s = None  # reading a worker's memory map each second is not free, and not asked
     context.enable_progress_bars = context.print_on_execution_start = False
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):

@@ -1,8 +1,10 @@
 """One clip of the plan to a `ScoredClip`: read, prepare (perhaps in another process), align. Thresholds come later."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from pipelines.ahead import ahead
 from pipelines.curation.align import Alignable, Aligner
 from pipelines.curation.config import Recipe
 from pipelines.curation.decode import Span
@@ -14,6 +16,7 @@ from pipelines.curation.source import clip_key, read_source
 _NO_FACTS = SourceFacts(
     codec=None, source_width=None, source_height=None, source_fps=None, source_duration_s=None, source_bytes=None
 )
+_SOURCES = 2
 _NO_MEASURES = dict.fromkeys(Measures.__annotations__)
 
 
@@ -25,19 +28,41 @@ class Scored(NamedTuple):
     align_jpegs: tuple[bytes, ...] = ()
 
 
-def score_clip(record: ClipRecord, recipe: Recipe, prepare: Prepare) -> Scored:
-    """Do all that is expensive about a clip but alignment. Every outcome is a row; nothing about a clip raises.
+class _Read(NamedTuple):
+    """The bytes of a source, the part that is meant, and the key that both give."""
+
+    source: bytes
+    span: Span
+    key: str
+
+
+def score_clips(records: Sequence[ClipRecord], recipe: Recipe, prepare: Prepare) -> list[Scored]:
+    """Do all that is expensive about clips but alignment. Every outcome is a row; nothing about a clip raises.
+
+    While a clip is decoded the next source is read: two sources are in memory, each at most `limits.max_bytes`.
 
     Args:
-        record: The clip.
-        recipe: What decides about it.
+        records: The clips.
+        recipe: What decides about them.
         prepare: Where foreign bytes are decoded: `pipelines.curation.prepare.prepare` here, or an isolated process.
     """
+    with ThreadPoolExecutor(1) as pool:
+        reads = ahead((pool.submit(_read, record, recipe) for record in records), _SOURCES)
+        return [_score(record, read.result(), recipe, prepare) for record, read in zip(records, reads, strict=True)]
+
+
+def _read(record: ClipRecord, recipe: Recipe) -> _Read | Rejection:
     source = read_source(record["uri"], recipe.limits.max_bytes)
     if isinstance(source, Rejection):
-        return Scored(_rejected(record, None, _NO_FACTS, source), b"")
+        return source
     span = Span(record["start_s"], record["end_s"])
-    key = clip_key(source, span)
+    return _Read(source, span, clip_key(source, span))
+
+
+def _score(record: ClipRecord, read: _Read | Rejection, recipe: Recipe, prepare: Prepare) -> Scored:
+    if isinstance(read, Rejection):
+        return Scored(_rejected(record, None, _NO_FACTS, read), b"")
+    source, span, key = read
     is_alignable = recipe.align.model is not None and record["caption"]
     prepared, facts = prepare(source, span, recipe.align.frames if is_alignable else 0)
     if isinstance(prepared, Rejection):

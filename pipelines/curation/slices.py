@@ -76,7 +76,7 @@ coalesce({row}.verdict in ('timeout', 'crashed') or ({row}.verdict = 'unreadable
 """
 """SQL: whether the scored row of that name failed by chance and may succeed when it is tried again."""
 
-Score = Callable[[ClipRecord], Scored]
+Score = Callable[[Sequence[ClipRecord]], Sequence[Scored]]
 Align = Callable[[Sequence[Scored]], Sequence[Scored]]
 
 
@@ -148,7 +148,7 @@ def _decode(slice_: Slice, score: Score) -> list[Scored]:
     plan = read_bytes(_plan_file(slice_.dataset_root, slice_.work, part))
     with pq.ParquetFile(pa.BufferReader(plan)) as file:
         records = cast(list[ClipRecord], file.read_row_group(group).to_pylist())
-    scored = [score(record) for record in records]
+    scored = score(records)
     blobs = joined(slices_path(slice_.dataset_root), blob_name(slice_.work, slice_.number))
     write_whole(blobs, b"".join(clip.mp4 for clip in scored))
     return list(_placed(scored))

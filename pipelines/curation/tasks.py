@@ -4,20 +4,20 @@ A task does one slice from bytes to scored and encoded clips, or copies one shar
 depend on nothing but their input, so one that is lost is done again.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
+from pipelines.ahead import ahead
 from pipelines.cluster import prepare_ray_data
 from pipelines.curation.align import Aligner, located
 from pipelines.curation.config import AlignConfig, Recipe, RefreshConfig
 from pipelines.curation.cutting import ShardJob, do_job
 from pipelines.curation.isolation import PROGRAM, DecodingProcess
 from pipelines.curation.prepare import Prepare
-from pipelines.curation.scoring import Scored, align_clips, score_clip
+from pipelines.curation.scoring import Scored, align_clips, score_clips
 from pipelines.curation.shards import Placed
 from pipelines.curation.slices import Slice, align_slice, decode_slice, process_slice
 from pipelines.progress import track
@@ -25,7 +25,6 @@ from pipelines.progress import track
 _COPYING_THREADS = 4
 _SHARDS_AHEAD = 2  # per copier: what waits holds its rows in memory
 
-_Started = TypeVar("_Started")
 
 Done = dict[str, Any]
 """{"id": slice, "decoded": clips, "error": text}; a disk that is full is a text: Ray would bury an error of ours."""
@@ -121,7 +120,7 @@ def _copy_by_ray(jobs: Iterable[ShardJob], dataset_root: str) -> Copied:
 
     copy = ray.remote(num_cpus=1, max_retries=-1)(do_job)
     num_ahead = _SHARDS_AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    yield from map(ray.get, _ahead((copy.remote(job, dataset_root) for job in jobs), num_ahead))
+    yield from map(ray.get, ahead((copy.remote(job, dataset_root) for job in jobs), num_ahead))
 
 
 def _decode_here(scoring: Scoring, num_slices: int) -> Iterator[Done]:
@@ -133,18 +132,8 @@ def _decode_here(scoring: Scoring, num_slices: int) -> Iterator[Done]:
 def _copy_here(jobs: Iterable[ShardJob], dataset_root: str) -> Copied:
     with ThreadPoolExecutor(_COPYING_THREADS) as pool:
         started = (pool.submit(do_job, job, dataset_root) for job in jobs)
-        for copied in _ahead(started, _SHARDS_AHEAD * _COPYING_THREADS):
+        for copied in ahead(started, _SHARDS_AHEAD * _COPYING_THREADS):
             yield copied.result()
-
-
-def _ahead(started: Iterable[_Started], number: int) -> Iterator[_Started]:
-    """What is started, in its order, with up to `number` of them under way."""
-    waiting = deque[_Started]()
-    for one in started:
-        waiting.append(one)
-        if len(waiting) >= number:
-            yield waiting.popleft()
-    yield from waiting
 
 
 BY_RAY = Tasks(_decode_by_ray, _copy_by_ray)
@@ -153,13 +142,13 @@ HERE = Tasks(_decode_here, _copy_here)
 
 def do_slice(row: Mapping[str, Any], scoring: Scoring, prepare: Prepare) -> Done:
     """A slice from bytes to scores."""
-    score = partial(score_clip, recipe=scoring.recipe, prepare=prepare)
+    score = partial(score_clips, recipe=scoring.recipe, prepare=prepare)
     return _done(row, partial(process_slice, scoring.slice_(int(row["id"])), score, _align(scoring.recipe.align)))
 
 
 def decode_only(row: Mapping[str, Any], scoring: Scoring, prepare: Prepare) -> Done:
     """A slice from bytes to what alignment looks at."""
-    score = partial(score_clip, recipe=scoring.recipe, prepare=prepare)
+    score = partial(score_clips, recipe=scoring.recipe, prepare=prepare)
     return _done(row, partial(decode_slice, scoring.slice_(int(row["id"])), score))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelines.generation.recipe import ModelFiles
-from pipelines.training.latents import known_latents, to_latents, to_pixels
+from pipelines.training.latents import known_latents, latent_shape, to_latents, to_pixels
 from stunet.backbone import load_backbone
 from stunet.conditions import Known
 from stunet.inflate import image_state_dict, inflate
@@ -64,8 +64,7 @@ class LoadedModel:
 
     def shape(self, num_frames: int, size_px: int) -> tuple[int, int, int, int]:
         """(C, T, H, W) of a square video in the U-Net's space."""
-        _, channels, _, height, width = self.latents(torch.zeros(1, 3, 1, size_px, size_px)).shape
-        return channels, num_frames, height, width
+        return latent_shape(self._backbone.vae, num_frames, size_px)
 
     def wear(self, style: str | None, alpha: float | None) -> None:
         """Put a style's spatial weights in; None takes it off, bit for bit. Temporal weights are not touched.

@@ -4,7 +4,7 @@ Shape letters: B clips, C channels, T frames, H height, W width.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Self
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipelines.pixels import to_unit
 from pipelines.training.order import SampleOrder, Share
-from pipelines.training.reader import ClipReader
+from pipelines.training.reader import Clip, ClipReader
 
 
 class Batch(NamedTuple):
@@ -85,5 +85,10 @@ class BatchSource:
 
     def _load(self, samples: range) -> Batch:
         clips = [self._reader.read(self._order.clip(sample)) for sample in samples]
-        video_BCTHW = to_unit(np.stack([clip.frames_THWC for clip in clips])).permute(0, 4, 1, 2, 3)
-        return Batch(video_BCTHW, [clip.caption for clip in clips], samples)
+        return batch_of(clips, samples)
+
+
+def batch_of(clips: Sequence[Clip], samples: range) -> Batch:
+    """Clips as tensors."""
+    video_BCTHW = to_unit(np.stack([clip.frames_THWC for clip in clips])).permute(0, 4, 1, 2, 3)
+    return Batch(video_BCTHW, [clip.caption for clip in clips], samples)

@@ -86,6 +86,18 @@ class TaskSettings(Config):
         return self.image_to_video + self.inpainting + self.outpainting + self.cinemagraph
 
 
+class UpscalingSettings(Config):
+    """Super-resolution (section 3.2), learned on windows of clips; the backbone is an upscaler."""
+
+    low_size_px: int | None = Field(
+        default=None, ge=8, description="frames scaled down to this stand beside the noisy ones; null: none do"
+    )
+    window: int = Field(default=16, ge=1, description="frames of a clip that pass the model together")
+    noise_levels: int = Field(
+        default=250, ge=1, description="the low-resolution frames are noised to a timestep below this"
+    )
+
+
 class ValidationConfig(Config):
     """Videos that are sampled on the way, and held-out loss; both of the averaged weights, in the tracker."""
 
@@ -118,6 +130,7 @@ class TrainConfig(Config):
     inflation: InflationSettings = InflationSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     tasks: TaskSettings = TaskSettings()
+    upscaling: UpscalingSettings = UpscalingSettings()
 
     steps: int = Field(ge=1, description="optimizer steps of the whole run; may grow when the run goes on")
     clips_per_step: int = Field(default=8, ge=1, description="global batch, the same whatever the workers")
@@ -175,6 +188,8 @@ class TrainConfig(Config):
     def _tasks_suit_the_model(self) -> Self:
         if self.tasks.conditioned_share and not self.inflation.is_conditioned:
             raise ValueError("tasks: shares besides text_to_video need inflation.is_conditioned=true, it is false")
+        if self.upscaling.low_size_px is not None and self.inflation.is_conditioned:
+            raise ValueError("upscaling.low_size_px: null is expected with inflation.is_conditioned=true")
         return self
 
     @property
@@ -197,7 +212,7 @@ class TrainConfig(Config):
 
 
 _IDENTITY: dict[str, Any] = {
-    **dict.fromkeys(("inflation", "objective", "tasks", "clips_per_step", "lr", "warmup_steps", "weight_decay"), True),
-    **dict.fromkeys(("gradient_clipping", "ema_decay", "precision", "seed"), True),
+    **dict.fromkeys(("inflation", "objective", "tasks", "upscaling", "clips_per_step", "lr"), True),
+    **dict.fromkeys(("warmup_steps", "weight_decay", "gradient_clipping", "ema_decay", "precision", "seed"), True),
     "validation": {"held_out_clips"},
 }

@@ -6,12 +6,10 @@ or one run at two times.
 
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines.pixels import to_unit
-from pipelines.training.batches import Batch
+from pipelines.training.batches import Batch, batch_of
 from pipelines.training.learner import Learner
 from pipelines.training.reader import ClipReader, DatasetError
 from stunet.objective import QUANTILES
@@ -53,6 +51,4 @@ def held_out_losses(learner: Learner, reader: ClipReader, clips_at_once: int) ->
 def _batches(reader: ClipReader, clips_at_once: int) -> Iterator[Batch]:
     for start in range(0, len(reader), clips_at_once):
         samples = range(start, min(start + clips_at_once, len(reader)))
-        clips = [reader.read(index) for index in samples]
-        video_BCTHW = to_unit(np.stack([clip.frames_THWC for clip in clips])).permute(0, 4, 1, 2, 3)
-        yield Batch(video_BCTHW, [clip.caption for clip in clips], samples)
+        yield batch_of([reader.read(index) for index in samples], samples)

@@ -15,6 +15,14 @@ from stunet.conditions import Known
 _FRAMES_AT_ONCE = 16
 
 
+def latent_shape(vae: AutoencoderKL | None, num_frames: int, size_px: int) -> tuple[int, int, int, int]:
+    """(C, T, H, W) of a square video in the U-Net's space."""
+    if vae is None:
+        return 3, num_frames, size_px, size_px
+    side = size_px // 2 ** (len(vae.config["block_out_channels"]) - 1)
+    return int(vae.config["latent_channels"]), num_frames, side, side
+
+
 @torch.no_grad()
 def to_latents(video_BCTHW: Tensor, vae: AutoencoderKL | None) -> Tensor:
     """Pixels in [-1, 1] to latents of unit scale: the mode of the VAE's posterior, so that no chance is in it."""

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from pipelines.training.batches import Batch
-from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings
+from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings, UpscalingSettings
 from pipelines.training.engine import Engine, Inputs
-from pipelines.training.latents import known_latents, to_latents
+from pipelines.training.given import Given, make_task
+from pipelines.training.latents import to_latents
 from stunet import objective
 from stunet.backbone import Backbone, load_backbone
-from stunet.conditions import Known, joined
 from stunet.inflate import InflationConfig, STUNet, inflate
 from stunet.objective import ObjectiveConfig
-from stunet.tasks import TaskConfig, draw_tasks
 from stunet.text import Text
 
 
@@ -48,23 +47,30 @@ class Learner:
         tasks: Drawn at random where the model takes C and M; without them all is text to video.
         seed: The run's; with a sample's number it makes its noise, timestep, dropout and task.
         device: Where tensors go.
+        upscaling: Whether and how the model learns super-resolution instead.
+
+    Raises:
+        BackboneTaskError: The backbone cannot learn that.
     """
 
-    def __init__(
-        self, model: Model, settings: ObjectiveSettings, tasks: TaskSettings, seed: int, device: torch.device
+    def __init__(  # what a run's configuration says of its losses
+        self,
+        model: Model,
+        settings: ObjectiveSettings,
+        tasks: TaskSettings,
+        seed: int,
+        device: torch.device,
+        upscaling: UpscalingSettings | None = None,
     ) -> None:
         self._backbone, self._stunet, self._seed, self._device = model.backbone, model.stunet, seed, device
-        self._is_conditioned = model.stunet.config.is_conditioned
         self._scheduler = model.backbone.scheduler
         self._config = ObjectiveConfig(**settings.model_dump())
-        self._tasks = TaskConfig(**tasks.model_dump())
+        self._task = make_task(model.backbone, model.stunet, tasks, upscaling or UpscalingSettings(), device)
 
     def sample_losses(self, engine: Engine, batch: Batch) -> Tensor:
         """The loss of each sample, (B,)."""
-        pixels_BCTHW, known = batch.video_BCTHW, None
-        if self._is_conditioned:
-            pixels_BCTHW, known, _ = draw_tasks(self._seed, batch.samples, pixels_BCTHW, self._tasks)
-        video_BCTHW = to_latents(pixels_BCTHW.to(self._device), self._backbone.vae)
+        given = self._task.drawn(self._seed, batch)
+        video_BCTHW = self._latents(given)
         draw = objective.draw(
             self._seed,
             batch.samples,
@@ -74,9 +80,8 @@ class Learner:
             self._scheduler.alphas_cumprod,
         )
         text = self._text(batch.captions, draw.is_dropped_B.tolist())
-        others = text.conditions(_shape(pixels_BCTHW)[2:])
-        noisy_BCTHW = self._with_known(objective.noised(video_BCTHW, draw, self._scheduler), known)
-        prediction_BCTHW = engine(noisy_BCTHW, draw.timestep_B.to(self._device), text.hidden_BLD, **others)
+        inputs = self._inputs(objective.noised(video_BCTHW, draw, self._scheduler), draw.timestep_B, text, given)
+        prediction_BCTHW = engine(*inputs[:3], **inputs.others)
         return objective.loss(prediction_BCTHW, video_BCTHW, draw, self._scheduler, self._config)
 
     @torch.no_grad()
@@ -85,36 +90,33 @@ class Learner:
 
         Neither noise nor timesteps depend on the run, and the error is not weighted: runs can be compared.
         """
-        video_BCTHW = to_latents(batch.video_BCTHW.to(self._device), self._backbone.vae)
-        known = None
-        if self._is_conditioned:
-            known = Known(torch.zeros_like(batch.video_BCTHW), torch.zeros_like(batch.video_BCTHW[:, :1]))
-        text = self._text(batch.captions, [False] * len(batch.captions))
-        others = text.conditions(_shape(batch.video_BCTHW)[2:])
+        given, text = self._task.fixed(batch), self._text(batch.captions, [False] * len(batch.captions))
+        video_BCTHW = self._latents(given)
         plain, losses = replace(self._config, min_snr_gamma=None), list[Tensor]()
         for quantile in objective.QUANTILES:
             timestep = int(quantile * len(self._scheduler.alphas_cumprod))
             draw = objective.fixed_draw(batch.samples, _shape(video_BCTHW), timestep)
-            noisy_BCTHW = self._with_known(objective.noised(video_BCTHW, draw, self._scheduler), known)
-            timestep_B = draw.timestep_B.to(self._device)
-            prediction_BCTHW = self._stunet(noisy_BCTHW, timestep_B, text.hidden_BLD, **others)
+            inputs = self._inputs(objective.noised(video_BCTHW, draw, self._scheduler), draw.timestep_B, text, given)
+            prediction_BCTHW = self._stunet(*inputs[:3], **inputs.others)
             losses.append(objective.loss(prediction_BCTHW, video_BCTHW, draw, self._scheduler, plain))
         return torch.stack(losses)
 
     def example(self, num_clips: int, num_frames: int, size_px: int) -> Inputs:
         """Like a micro batch, but of nothing."""
-        video_BCTHW = torch.zeros(num_clips, 3, num_frames, size_px, size_px, device=self._device)
-        timestep_B = torch.zeros(num_clips, dtype=torch.long, device=self._device)
+        nothing = torch.zeros(num_clips, 3, num_frames, size_px, size_px)
+        given = self._task.fixed(Batch(nothing, [""] * num_clips, range(num_clips)))
         text = self._text([""] * num_clips, [True] * num_clips)
-        known = Known(video_BCTHW, video_BCTHW[:, :1]) if self._is_conditioned else None
-        noisy_BCTHW = self._with_known(to_latents(video_BCTHW, self._backbone.vae), known)
-        return Inputs(noisy_BCTHW, timestep_B, text.hidden_BLD, text.conditions((size_px, size_px)))
+        return self._inputs(self._latents(given), torch.zeros(num_clips, dtype=torch.long), text, given)
 
-    def _with_known(self, noisy_BCTHW: Tensor, known: Known | None) -> Tensor:
-        if known is None:
-            return noisy_BCTHW
-        on_device = Known(*(value.to(self._device) for value in known))
-        return joined(noisy_BCTHW, known_latents(on_device, self._backbone.vae))
+    def _latents(self, given: Given) -> Tensor:
+        return to_latents(given.pixels_BCTHW.to(self._device), self._backbone.vae)
+
+    def _inputs(self, noisy_BCTHW: Tensor, timestep_B: Tensor, text: Text, given: Given) -> Inputs:
+        """The model's call."""
+        if given.beside_BKTHW is not None:
+            noisy_BCTHW = torch.cat([noisy_BCTHW, given.beside_BKTHW], dim=1)
+        others = {**text.conditions(_shape(given.pixels_BCTHW)[2:]), **given.others}
+        return Inputs(noisy_BCTHW, timestep_B.to(self._device), text.hidden_BLD, others)
 
     def _text(self, captions: list[str], is_dropped: list[bool]) -> Text:
         prompts = ["" if dropped else caption for caption, dropped in zip(captions, is_dropped, strict=True)]

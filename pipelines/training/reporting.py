@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipelines.tracking import attach
+from pipelines.training.batches import batch_of
 from pipelines.training.board import BoardWriter
 from pipelines.training.checkpoint import Facts, prune, write_checkpoint
 from pipelines.training.engine import DeepSpeedEngine
@@ -23,7 +24,7 @@ from pipelines.training.loop import StepReport
 from pipelines.training.reader import ClipReader
 from pipelines.training.record import run_folder
 from pipelines.training.state import TrainingState
-from pipelines.training.validation import fill_weights, sample_sheet
+from pipelines.training.validation import fill_weights, sample_sheet, upscaled_sheet
 from stunet import weights
 
 
@@ -152,11 +153,16 @@ class Lead:
         config, averaged, reader = self._config, self._averaged, self._held_out or self._reader
         fill_weights(averaged, TrainingState(tensors, 0).of_kind("ema"))
         if self._held_out is not None and step > self._last_measured:
-            learner = Learner(averaged, config.objective, config.tasks, config.seed, self._device)
+            learner = Learner(averaged, config.objective, config.tasks, config.seed, self._device, config.upscaling)
             losses = held_out_losses(learner, self._held_out, config.clips_per_micro_batch)
             self._run.log_metrics(losses, step)
-        captions = list(dict.fromkeys(reader.caption(index) for index in range(len(reader))))
-        prompts = config.validation.prompts or tuple(captions[: config.validation.num_clips])
-        shift = config.objective.timestep_shift
-        sheet = sample_sheet(averaged, config.validation, prompts, reader.geometry, shift)
+        if config.upscaling.low_size_px is None:
+            captions = list(dict.fromkeys(reader.caption(index) for index in range(len(reader))))
+            prompts = config.validation.prompts or tuple(captions[: config.validation.num_clips])
+            shift = config.objective.timestep_shift
+            sheet = sample_sheet(averaged, config.validation, prompts, reader.geometry, shift)
+        else:
+            shown = range(min(len(reader), config.validation.num_clips))
+            batch = batch_of([reader.read(index) for index in shown], shown)
+            sheet = upscaled_sheet(averaged, config, batch)
         self._run.log_image("samples", sheet, step)

@@ -45,7 +45,7 @@ def train_worker(job: Job) -> None:
     held_out = ClipReader(config.dataset, held_out_rows) if len(held_out_rows) else None
     order = SampleOrder(len(reader), config.seed, job.dataset_version)
     model = build_model(config.backbone, config.inflation, device)
-    learner = Learner(model, config.objective, config.tasks, config.seed, device)
+    learner = Learner(model, config.objective, config.tasks, config.seed, device, config.upscaling)
     first_step, first_sample, state = _starting_point(config, model)
     engine = DeepSpeedEngine(
         model.stunet,

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 JOBS = sorted(path for path in (ROOT / "jobs").glob("*.py") if path.stem not in ("__init__", "command"))
 CONFIGS = {
     "base-80f-128px": "train",
+    "ssr-512px": "train",
     "demo": "train",
     "demo-generate": "generate",
     "demo-refresh": "refresh",
