@@ -10,14 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import psutil
 
 from curation.rows import Row, Setting
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOOP_PROCESSES = 2
+_NULL = subprocess.DEVNULL
 _CLIPS_PER_SLICE = 32
 
 
@@ -40,36 +44,87 @@ def again_rows(setting: Setting) -> Iterator[Row]:
     yield Row("... seconds of the same run once more, after start-up", [told["seconds"] for told in again], "<= 5")
 
 
+class Moment(NamedTuple):
+    """How far some processes are, and what they took until then."""
+
+    clips: int
+    cpu_s: float
+    wall_s: float
+
+
 def throughput_rows(setting: Setting) -> Iterator[Row]:
     """The job on two CPUs against two processes that do nothing else, in the steady state: without start and end."""
     num_clips, folder = setting.num_clips, setting.folder
     manifest = clips(num_clips, folder)
-    over_loop, over_decord = [], []
+    found: dict[str, list[tuple[float, float]]] = {"job": [], "plain": [], "decord": []}
     for number in range(setting.pairs):
-        dataset = folder / f"throughput{number}"
-        _job(manifest, dataset, "ray.num_cpus=2")
-        job = _clips_per_s([path.stat().st_mtime for path in dataset.glob("slices/*/*.mp4s")], _CLIPS_PER_SLICE)
-        over_loop.append(job / _in_two_processes("plain", manifest, folder / f"plain{number}"))
-        over_decord.append(job / _in_two_processes("decord", manifest, folder / f"decord{number}"))
-    yield Row(f"job / plain loop of the same kernel and writer, {num_clips} clips", over_loop, ">= 0.95")
-    yield Row(f"job / decord and webdataset.ShardWriter, {num_clips} clips", over_decord, ">= 1.25")
+        found["job"].append(_rates(_watched_job(manifest, folder / f"throughput{number}")))
+        for kind in ("plain", "decord"):
+            found[kind].append(_in_two_processes(kind, manifest, folder / f"{kind}{number}"))
+    for kind, other, bar in (
+        ("plain", "plain loop of the same kernel and writer", ">= 0.95"),
+        ("decord", "decord and webdataset.ShardWriter", ">= 1.25"),
+    ):
+        both = list(zip(found["job"], found[kind], strict=True))
+        by_cpu, by_wall = ([own[axis] / others[axis] for own, others in both] for axis in (0, 1))
+        rates = ", ".join(f"{own[1]:.1f} and {others[1]:.1f}" for own, others in both)
+        yield Row(f"job / {other}, {num_clips} clips: clips per CPU second", by_cpu, bar)
+        yield Row("... clips per second", by_wall, "", rates)
 
 
-def _in_two_processes(kind: str, manifest: Path, out: Path) -> float:
-    """Clips a second of two processes, each with half of the clips."""
+def _rates(moments: Sequence[Moment]) -> tuple[float, float]:
+    """Clips per CPU second and per second in the middle half: the slope of a line through all moments."""
+    import numpy as np
+
+    last = moments[-1].clips
+    middle = [moment for moment in moments if last / 4 <= moment.clips <= 3 * last / 4]
+    done, cpu_s, wall_s = np.array(middle, float).T
+    return float(np.polyfit(cpu_s, done, 1)[0]), float(np.polyfit(wall_s, done, 1)[0])
+
+
+def _watched_job(manifest: Path, dataset: Path) -> list[Moment]:
+    """A refresh on two CPUs; moments at which a slice was done, with the CPU time of the job and all below it."""
+    moments, done = list[Moment](), 0
+    with subprocess.Popen(_command(manifest, dataset, "ray.num_cpus=2"), cwd=ROOT, stdout=_NULL, stderr=_NULL) as job:
+        while job.poll() is None:
+            now = len(list(dataset.glob("slices/*/*.mp4s")))
+            if now > done:
+                moments.append(Moment(now * _CLIPS_PER_SLICE, _family_cpu_s(job.pid), time.time()))
+                done = now
+            time.sleep(0.1)
+    if job.returncode:
+        raise subprocess.CalledProcessError(job.returncode, "jobs/refresh.py")
+    return moments
+
+
+def _family_cpu_s(pid: int) -> float:
+    total = 0.0
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def _in_two_processes(kind: str, manifest: Path, out: Path) -> tuple[float, float]:
+    """Clips per CPU second, and per second, of two processes with half of the clips each."""
     parts = [(kind, str(manifest), str(out), number) for number in range(_LOOP_PROCESSES)]
     with multiprocessing.get_context("spawn").Pool(_LOOP_PROCESSES) as pool:
-        times = [moment for part in pool.starmap(_loop, parts, chunksize=1) for moment in part]
-    return _clips_per_s(times, _CLIPS_PER_SLICE)
+        rates = [_rates(part) for part in pool.starmap(_loop, parts, chunksize=1)]
+    by_cpu, by_wall = zip(*rates, strict=True)
+    return sum(by_cpu) / len(by_cpu), sum(by_wall)
 
 
-def _loop(kind: str, manifest: str, out: str, number: int) -> list[float]:
-    """One process's share; the times at which each slice's worth of clips was written."""
+def _loop(kind: str, manifest: str, out: str, number: int) -> list[Moment]:
+    """One process's share; the moments at which each slice's worth of clips was written."""
     with Path(manifest).open() as file:
         rows = list(csv.DictReader(file))[number::_LOOP_PROCESSES]
     videos = [str(Path(manifest).parent / row["video"]) for row in rows]
     chunks = [videos[start : start + _CLIPS_PER_SLICE] for start in range(0, len(videos), _CLIPS_PER_SLICE)]
-    return list({"plain": _plain, "decord": _decord}[kind](chunks, Path(out) / str(number)))
+    moments = list[Moment]()
+    for wall_s in {"plain": _plain, "decord": _decord}[kind](chunks, Path(out) / str(number)):
+        moments.append(Moment((len(moments) + 1) * _CLIPS_PER_SLICE, time.process_time(), wall_s))
+    return moments
 
 
 def _plain(chunks: Sequence[Sequence[str]], out: Path) -> Iterator[float]:
@@ -113,13 +168,6 @@ def _decord(chunks: Sequence[Sequence[str]], out: Path) -> Iterator[float]:
             yield time.time()
 
 
-def _clips_per_s(times: Sequence[float], clips_each: int) -> float:
-    """In the middle half of the moments at which so many clips were done: start-up and the end are left out."""
-    ordered = sorted(times)
-    first, last = len(ordered) // 4, len(ordered) - 1 - len(ordered) // 4
-    return (last - first) * clips_each / (ordered[last] - ordered[first])
-
-
 def clips(num_clips: int, folder: Path) -> Path:
     """A manifest of generated clips: 20 different videos, each under many names with a byte that tells them apart."""
     import av
@@ -155,9 +203,13 @@ def clips(num_clips: int, folder: Path) -> Path:
 
 def _job(manifest: Path, dataset: Path, *keys: str) -> dict[str, Any]:
     """The refresh as a job; its own record."""
+    subprocess.run(_command(manifest, dataset, *keys), cwd=ROOT, check=True, capture_output=True)
+    newest = max(path for path in (dataset / "refreshes").glob("*.json"))
+    return json.loads(newest.read_text())
+
+
+def _command(manifest: Path, dataset: Path, *keys: str) -> list[str]:
     tracking = f"tracking.uri=sqlite:///{dataset.parent}/mlflow.db", f"tracking.artifacts={dataset.parent}/artifacts"
     every = ("filters.max_near_levels=null", f"clips_per_slice={_CLIPS_PER_SLICE}")  # few of these videos differ
     given = (f"manifest={manifest}", f"dataset={dataset}", *every, *tracking, *keys)
-    subprocess.run([sys.executable, "jobs/refresh.py", *given], cwd=ROOT, check=True, capture_output=True)
-    newest = max(path for path in (dataset / "refreshes").glob("*.json"))
-    return json.loads(newest.read_text())
+    return [sys.executable, "jobs/refresh.py", *given]
