@@ -143,8 +143,10 @@ def _tags(config: TrainConfig, version: int, git_sha: str) -> Mapping[str, str]:
 
 def _tell(config: TrainConfig, version: int, num_clips: int, first_step: int) -> None:
     start = f"goes on from step {first_step}" if first_step else "starts"
+    num_held_out = config.validation.held_out_clips
+    held_out = f" ({num_held_out} of them held out)" if num_held_out else ""
     sys.stderr.write(
-        f"run {config.run.name} {start}: {num_clips} clips of version {version} of {config.dataset}, "
+        f"run {config.run.name} {start}: {num_clips} clips{held_out} of version {version} of {config.dataset}, "
         f"{config.workers} worker(s) x {config.micro_batches_per_step} x {config.clips_per_micro_batch} clips a step\n"
     )
 
