@@ -9,7 +9,6 @@ background can.
 Shape letters: N frames or captions, D width of the common space.
 """
 
-import argparse
 import json
 import random
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from demo.captions import vocabulary, words
 from demo.frames import FrameBatch, degrade, draw_frames
 from demo.scene import BACKGROUNDS, SIZES, Scene
+from demo.training_command import parsed, training_parser
 from pipelines.pixels import to_unit
 from pipelines.progress import track
 from pipelines.storage import write_whole
@@ -158,13 +158,7 @@ def _vocabulary() -> list[str]:
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("demo/weights/clip"))
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = parsed(training_parser(__doc__, "demo/weights/clip", Recipe.steps))
     train(arguments.out, Recipe(steps=arguments.steps, seed=arguments.seed))
 
 

@@ -8,7 +8,6 @@ white on the shape and the ground is night. The captions stay the same, so that 
 Shape letters: B batch, C channels, T frames (here one), H height, W width.
 """
 
-import argparse
 import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from demo.captions import caption
 from demo.render import render_each
 from demo.scene import MOVING_S, Scene, draw_scene
 from demo.train_clip import FRAME_PX, as_input
+from demo.training_command import parsed, training_parser, with_backbone
 from pipelines.progress import track
 from pipelines.storage import write_whole
 from stunet.backbone import load_backbone
@@ -140,13 +140,7 @@ def _save(adapted: dict[str, Adapted], out: Path) -> None:
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", type=Path, default=Path("demo/weights/backbone"))
-    parser.add_argument("--out", type=Path, default=Path("demo/weights/style/night.safetensors"))
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    arguments = parsed(with_backbone(training_parser(__doc__, "demo/weights/style/night.safetensors", Recipe.steps)))
     train(arguments.backbone, arguments.out, Recipe(steps=arguments.steps, seed=arguments.seed))
 
 

@@ -10,7 +10,6 @@ are OUT/text_encoder and OUT/tokenizer, as in the folder of any diffusers pipeli
 Shape letters: B captions, L tokens, D width.
 """
 
-import argparse
 import json
 import random
 import shutil
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from demo.captions import caption
 from demo.scene import draw_scene
 from demo.train_clip import save_tokenizer
+from demo.training_command import parsed, training_parser
 from pipelines.progress import track
 from pipelines.storage import write_whole
 
@@ -115,12 +115,7 @@ def _save(model: Any, folder: Path) -> None:
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("demo/weights/backbone"), help="the backbone's folder")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    arguments = parsed(training_parser(__doc__, "demo/weights/backbone", Recipe.steps))
     train(arguments.out, Recipe(steps=arguments.steps, seed=arguments.seed))
 
 

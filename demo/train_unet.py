@@ -10,7 +10,6 @@ Same recipe: same weights.
 Shape letters: B batch, C channels, T frames (here one), H height, W width, L text tokens, D text width.
 """
 
-import argparse
 import copy
 import json
 import random
@@ -30,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from demo.frames import draw_frames
 from demo.train_clip import FRAME_PX, as_input
+from demo.training_command import parsed, training_parser
 from pipelines.storage import write_whole
 from stunet.objective import ObjectiveConfig, draw, loss, noised
 from stunet.text import load_text_encoder
@@ -183,11 +183,7 @@ def _follow(average: Any, unet: Any, decay: float) -> None:
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("demo/weights/backbone"))
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
-    arguments = parser.parse_args()
+    arguments = parsed(training_parser(__doc__, "demo/weights/backbone", Recipe.steps))
     train(arguments.out, Recipe(steps=arguments.steps, seed=arguments.seed))
 
 

@@ -8,7 +8,6 @@ to the U-Net as its class label, and stands behind the noisy frame on the channe
 Shape letters: B batch, C channels, T frames (here one), H height, W width.
 """
 
-import argparse
 import json
 import random
 import shutil
@@ -26,6 +25,7 @@ from demo.render import render_each
 from demo.scene import MOVING_S, draw_scene
 from demo.train_clip import FRAME_PX, as_input
 from demo.train_unet import SCHEDULE, save_unet
+from demo.training_command import parsed, training_parser, with_backbone
 from pipelines.progress import track
 from pipelines.storage import write_whole
 from stunet.objective import ObjectiveConfig, draw, loss, noised
@@ -122,13 +122,7 @@ def _write_frame(backbone: Path, out: Path) -> None:
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", type=Path, default=Path("demo/weights/backbone"))
-    parser.add_argument("--out", type=Path, default=Path("demo/weights/upscaler"))
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    arguments = parsed(with_backbone(training_parser(__doc__, "demo/weights/upscaler", Recipe.steps)))
     train(arguments.backbone, arguments.out, Recipe(steps=arguments.steps, seed=arguments.seed))
 
 
