@@ -6,7 +6,7 @@
 
 Groups: `decoding` and `isolation`, ratios of CPU time; `plan`, seconds and memory of a plan against a large catalog;
 `again`, new thresholds and a second run against a new run; `throughput`, the job against plain loops of two processes,
-ratios of clips a second. Both sides of a ratio are measured in turn, in one run.
+clips per CPU second and per second. Both sides of a ratio are measured in turn, in one run.
 """
 
 import argparse

@@ -15,7 +15,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from curation.sources import encoded, under_many_names
+
+from demo.processes import proportional_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 _KEYS = (
@@ -30,52 +35,21 @@ def sample(command: Sequence[str]) -> tuple[list[float], list[float]]:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
             seconds.append(time.monotonic() - start)
-            mib.append(sum(_proportional_bytes(child) for child in _family(process.pid)) / 1024**2)
+            mib.append(proportional_bytes(process.pid) / 1024**2)
             time.sleep(1)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return seconds, mib
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _proportional_bytes(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
-        return 0  # it ended between listing and looking
-
-
 def write_clips(folder: Path, num_clips: int) -> Path:
-    """A manifest of ten different videos under many names, each with other bytes at its end."""
-    import av
-    import numpy as np
-
-    rng, sources = np.random.default_rng(0), []
-    for seed in range(10):
-        path = folder / f"source{seed}.mp4"
+    """A manifest of ten different videos under many names."""
+    rng, sources = np.random.default_rng(0), list[bytes]()
+    for _ in range(10):
         picture = np.kron(rng.integers(0, 255, (6, 16, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=8)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-            for index in range(17):
-                shown = np.ascontiguousarray(picture[:, 4 * index % 64 : 4 * index % 64 + 64])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
-            container.mux(stream.encode(None))
-        sources.append(path.read_bytes())
-    lines = ["video,caption"]
-    for number in range(num_clips):
-        tail = (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")
-        (folder / f"clip{number:06d}.mp4").write_bytes(sources[number % 10] + tail)
-        lines.append(f"clip{number:06d}.mp4,A caption of clip {number}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
-    return folder / "manifest.csv"
+        starts = [4 * index % 64 for index in range(17)]
+        sources.append(encoded([picture[:, start : start + 64] for start in starts], 48, 64, 8))
+    return under_many_names(folder, sources, num_clips)
 
 
 def main() -> None:

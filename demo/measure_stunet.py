@@ -4,25 +4,26 @@
     python -m demo.measure_stunet --captions 40 --tasks text_to_video --untrained
 
 Colour, shape and motion are read from the pixels (demo/readout.py). OUT gets measures.json and a contact sheet a task.
-"untrained" is the inflation before training; chance is 1/8 for motion, 1/6 for colour, 1/4 for shape.
+"untrained" is the inflation before training; chance is 1/8 for motion, 1/6 for colour, 1/4 for shape. Motion is also
+told for each group of directions.
 
 Shape letters: B videos, C channels, T frames, H height, W width.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from demo.asked import Asked, Task, tasks
 from demo.clips import NUM_FRAMES, Held, clip_of, held_out
-from demo.fidelity import fidelity
+from demo.fidelity import fidelity, said
 from demo.train_clip import FRAME_PX
 from demo.train_style import NIGHT
 from pipelines.contact_sheet import contact_sheet
@@ -31,17 +32,15 @@ from pipelines.generation.recipe import ModelFiles
 from pipelines.pixels import to_frames
 from pipelines.progress import track
 from pipelines.storage import write_whole
-from stunet import conditions
 from stunet.conditions import Known, known_psnr
+from stunet.edit import sdedit
 from stunet.inflate import InflationConfig
-from stunet.sampler import SamplerConfig, sample
-from stunet.tasks import moving_box
+from stunet.sampler import SamplerConfig, guided, make_scheduler, sample
 from stunet.weights import read_metadata
 
 _AT_ONCE = 8
 _SHEET_ROWS = 8
-_FILL = slice(8, 24)
-"""Rows and columns of the box that inpainting fills."""
+_GROUPS = {"left": "across", "right": "across", "up": "upright", "down": "upright"}
 
 
 @dataclass(frozen=True)
@@ -51,64 +50,53 @@ class Settings:
     model: LoadedModel
     sampler: SamplerConfig
     style: str | None = None
+    strength: float = 0.7
+    """Of stylisation."""
 
 
-class Task(NamedTuple):
-    """What is known of a scene's clip, and what is measured besides the read-outs."""
+@dataclass(frozen=True)
+class Measured:
+    """A task's videos, (C, T, H, W) each, what they were to show, and what they show."""
 
-    known: Callable[[Tensor], Known] | None = None
-    alpha: float | None = None
+    means: dict[str, float]
+    videos: list[Tensor]
+    captions: list[str]
 
 
-def measure(settings: Settings, held: Sequence[Held], task: Task) -> tuple[dict[str, float], list[Tensor]]:
-    """Make one video a held-out scene; returns means over all of them, and the videos (C, T, H, W)."""
-    rows, videos = list[dict[str, float]](), list[Tensor]()
+def measure(settings: Settings, held: Sequence[Held], task: Task) -> Measured:
+    """Make one video a held-out scene."""
+    rows, videos, captions = list[dict[str, float]](), list[Tensor](), list[str]()
     for start in track(range(0, len(held), _AT_ONCE), "videos", total=-(-len(held) // _AT_ONCE)):
         part = held[start : start + _AT_ONCE]
-        truth = torch.stack([clip_of(one.scene) for one in part])
-        known = None if task.known is None else _stacked([task.known(video[None]) for video in truth])
-        made = _make(settings, [one.caption for one in part], known, start, task.alpha)
-        psnr = [None] * len(part) if known is None else known_psnr(made, known)
-        for index, one in enumerate(part):
-            rows.append(_row(made[index], one.caption, psnr[index], known, index))
+        asked = task(part, torch.stack([clip_of(one.scene) for one in part]))
+        made = _make(settings, asked, start)
+        psnr = [None] * len(part) if asked.known is None else known_psnr(made, asked.known)
+        for index, words in enumerate(asked.captions):
+            rows.append(_row(made[index], words, psnr[index], asked.known, index))
             videos.append(made[index])
+            captions.append(words)
     names = {name for row in rows for name in row}
-    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in sorted(names)}, videos
+    means = {name: float(np.mean([row[name] for row in rows if name in row])) for name in sorted(names)}
+    return Measured(means, videos, captions)
 
 
-def tasks() -> dict[str, Task]:
-    """By name."""
-    return {
-        "text_to_video": Task(),
-        "image_to_video": Task(lambda clip: conditions.image_to_video(clip[:, :, 0], NUM_FRAMES)),
-        "inpainting": Task(_inpainting),
-        "cinemagraph": Task(
-            lambda clip: conditions.cinemagraph(clip[:, :, 0], moving_box(clip, margin=0.05), NUM_FRAMES)
-        ),
-        "style-0.5": Task(alpha=0.5),
-        "style-1.0": Task(alpha=1.0),
-    }
-
-
-def _inpainting(clip: Tensor) -> Known:
-    fill = torch.zeros_like(clip[:, :1])
-    fill[..., _FILL, _FILL] = 1
-    return conditions.inpainting(clip, fill)
-
-
-def _make(settings: Settings, captions: list[str], known: Known | None, seed: int, alpha: float | None) -> Tensor:
-    model = settings.model
-    model.wear(settings.style if alpha is not None else None, alpha)
-    prompts = model.prompts(captions, FRAME_PX)
-    if known is not None:
-        prompts = prompts.beside(torch.cat([known.video_BCTHW, known.mask_B1THW], dim=1))
-    shape, seeds = (3, NUM_FRAMES, FRAME_PX, FRAME_PX), range(seed, seed + len(captions))
-    return sample(model.stunet, model.scheduler, prompts, shape, settings.sampler, seeds)
+def _make(settings: Settings, asked: Asked, seed: int) -> Tensor:
+    model, config = settings.model, settings.sampler
+    model.wear(settings.style if asked.alpha is not None else None, asked.alpha)
+    prompts, seeds = model.prompts(asked.captions, FRAME_PX), range(seed, seed + len(asked.captions))
+    if asked.known is not None:
+        prompts = prompts.beside(asked.known.beside)
+    if asked.source_BCTHW is not None:
+        denoiser, scheduler = guided(model.stunet, config), make_scheduler(model.scheduler, config)
+        return sdedit(denoiser, prompts, scheduler, asked.source_BCTHW, settings.strength, seeds)
+    return sample(model.stunet, model.scheduler, prompts, (3, NUM_FRAMES, FRAME_PX, FRAME_PX), config, seeds)
 
 
 def _row(video: Tensor, caption: str, psnr: float | None, known: Known | None, index: int) -> dict[str, float]:
     frames_THWC = to_frames(video)
     row = dict(fidelity(frames_THWC, caption))
+    if "motion" in row:
+        row[f"motion_{_GROUPS.get(str(said(caption).motion), 'diagonal')}"] = row["motion"]
     border = np.concatenate(
         [frames_THWC[:, 0], frames_THWC[:, -1], frames_THWC[:, :, 0], frames_THWC[:, :, -1]], axis=1
     )
@@ -121,10 +109,6 @@ def _row(video: Tensor, caption: str, psnr: float | None, known: Known | None, i
         if pairs:
             row["change_of_known"] = float(step.sum()) / pairs
     return row
-
-
-def _stacked(knowns: list[Known]) -> Known:
-    return Known(*(torch.cat(values) for values in zip(*knowns, strict=True)))
 
 
 def _load(weights: Path | None, backbone: Path) -> LoadedModel:
@@ -145,21 +129,24 @@ def main() -> None:
     parser.add_argument("--untrained", action="store_true", help="measure the inflation before training")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance-scale", type=float, default=3.0)
+    parser.add_argument("--strength", type=float, default=Settings.strength, help="of stylisation")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("out/measured"))
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     sampler = SamplerConfig(steps=arguments.steps, guidance_scale=arguments.guidance_scale, timestep_shift=2.0)
     model = _load(None if arguments.untrained else arguments.weights, arguments.backbone)
-    settings, held = Settings(model, sampler, str(arguments.style)), held_out()
+    settings, held = Settings(model, sampler, str(arguments.style), arguments.strength), held_out()
     held = [held[index] for index in np.linspace(0, len(held) - 1, arguments.captions).round().astype(int)]
     found: dict[str, dict[str, float]] = {}
     for name in (part for part in tasks() if part in arguments.tasks.split(",")):
-        found[name], videos = measure(settings, held, tasks()[name])
+        measured = measure(settings, held, tasks()[name])
+        found[name] = measured.means
         print(f"{name:<20}", "  ".join(f"{key} {value:.3f}" for key, value in found[name].items()), flush=True)
-        shown = [to_frames(video) for video in videos[:_SHEET_ROWS]]
-        picture = contact_sheet(shown, [one.caption for one in held[:_SHEET_ROWS]])
+        shown = [to_frames(video) for video in measured.videos[:_SHEET_ROWS]]
         arguments.out.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(arguments.out / f"{name.replace(', ', '-').replace(' ', '-')}.png")
+        picture = contact_sheet(shown, measured.captions[:_SHEET_ROWS])
+        Image.fromarray(picture).save(arguments.out / f"{name}.png")
         write_whole(arguments.out / "measures.json", json.dumps(found, indent=2).encode() + b"\n")
 
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from rich.console import Console
+
+from demo.processes import proportional_bytes
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def run_step(step: Step, environment: Mapping[str, str], folder: Path, console: 
 
 
 class _PeakMemory(threading.Thread):
-    """Samples the memory of a process and its descendants; proportional, so that shared pages count once."""
+    """Samples the memory of a process and its descendants."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -69,24 +70,9 @@ class _PeakMemory(threading.Thread):
 
     def run(self) -> None:
         while not self._done.wait(1.0):
-            self._peak = max(self._peak, self._sample())
+            self._peak = max(self._peak, proportional_bytes(self._pid))
 
     def stop(self) -> float:
         self._done.set()
         self.join()
         return self._peak / 1024**2
-
-    def _sample(self) -> int:
-        try:
-            root = psutil.Process(self._pid)
-            processes = [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return 0
-        return sum(_proportional_bytes(process) for process in processes)
-
-
-def _proportional_bytes(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
-        return 0  # it ended between listing and looking

@@ -14,7 +14,6 @@ Four things make motion learnable here (see docs/generation.md): temporal attent
 their number, the loss weighs high noise, where motion is decided, as much as low, and timesteps are shifted towards it.
 """
 
-import argparse
 import json
 import math
 import time
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from demo.clips import FPS, NUM_FRAMES, RenderedClips
 from demo.train_clip import FRAME_PX
 from demo.train_upscaler import HIGHEST_LEVEL, LARGE_PX
+from demo.training_command import parsed, training_parser, with_backbone
 from pipelines.training.averaged_adamw import MOMENTS, AveragedAdamW
 from pipelines.training.checkpoint import Facts, find_newest, load_checkpoint, prune, write_checkpoint
 from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings, UpscalingSettings
@@ -222,17 +222,11 @@ def is_upscaler(backbone: Path) -> bool:
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/stunet"))
-    parser.add_argument("--backbone", type=Path, default=Path("demo/weights/backbone"))
-    parser.add_argument("--steps", type=int, help="of the whole run; the rate falls over them")
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser = with_backbone(training_parser(__doc__, "out/stunet", None))
     parser.add_argument("--init", choices=("identity", "random"), default="identity", help="of the new layers")
     parser.add_argument("--temporal-factor", type=int, default=4, help="1: no temporal resampling")
     parser.add_argument("--paper", action="store_true", help="temporal attention does not look at the text itself")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = parsed(parser)
     recipe = UPSCALER if is_upscaler(arguments.backbone) else Recipe()
     changed: dict[str, object] = {"temporal_factor": arguments.temporal_factor}
     changed |= {"attends_text": False} if arguments.paper else {}

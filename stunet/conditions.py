@@ -16,6 +16,16 @@ class Known(NamedTuple):
     video_BCTHW: Tensor
     mask_B1THW: Tensor
 
+    @property
+    def beside(self) -> Tensor:
+        """What stands behind the noisy video on the channels, (B, C + 1, T, H, W)."""
+        return torch.cat(tuple(self), dim=1)
+
+
+def nothing(video_BCTHW: Tensor) -> Known:
+    """C and M of zeros, like a video: text alone decides."""
+    return Known(torch.zeros_like(video_BCTHW), torch.zeros_like(video_BCTHW[:, :1]))
+
 
 def image_to_video(image_BCHW: Tensor, num_frames: int) -> Known:
     """C: the image in frame 0, blank elsewhere; M = 1 on frame 0."""
@@ -78,7 +88,7 @@ def pasted(video_BCTHW: Tensor, known: Known) -> Tensor:
 
 def joined(noisy_BCTHW: Tensor, known: Known) -> Tensor:
     """<J, C, M>, (B, 2C + 1, T, H, W)."""
-    return torch.cat([noisy_BCTHW, known.video_BCTHW, known.mask_B1THW], dim=1)
+    return torch.cat([noisy_BCTHW, known.beside], dim=1)
 
 
 def _check(mask: Tensor, shape: tuple[int, ...], name: str) -> None:

@@ -110,8 +110,9 @@ class Inflated(nn.Module):
         video_BCTHW = unfold(frames_NCHW, batch)
         if self.temporal is None:
             return video_BCTHW
-        takes_text = isinstance(self.temporal, TemporalAttention) and self.temporal.takes_text
-        return self.temporal(video_BCTHW, text_BLD) if takes_text else self.temporal(video_BCTHW)
+        if isinstance(self.temporal, TemporalAttention):
+            return self.temporal(video_BCTHW, text_BLD)
+        return self.temporal(video_BCTHW)
 
 
 class Widened(Inflated):

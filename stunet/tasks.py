@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stunet.conditions import Known, cinemagraph, image_to_video, inpainting
+from stunet.conditions import Known, cinemagraph, image_to_video, inpainting, nothing
 from stunet.objective import sample_rng
 
 _STREAM = 1
@@ -85,7 +85,7 @@ def draw_tasks(seed: int, sample_indices: Sequence[int], video_BCTHW: Tensor, co
         name = _at(shares, place)
         video_1CTHW, known = _TASKS[name](video_CTHW[None], rng)
         if chance < config.dropout:
-            known = Known(*(torch.zeros_like(value) for value in known))
+            known = nothing(video_1CTHW)
         videos.append(video_1CTHW)
         knowns.append(known)
         names.append(name)
@@ -110,7 +110,7 @@ def moving_box(video_1CTHW: Tensor, margin: float) -> Tensor:
 
 
 def _text_to_video(video: Tensor, rng: torch.Generator) -> tuple[Tensor, Known]:
-    return video, Known(torch.zeros_like(video), torch.zeros_like(video[:, :1]))
+    return video, nothing(video)
 
 
 def _image_to_video(video: Tensor, rng: torch.Generator) -> tuple[Tensor, Known]:

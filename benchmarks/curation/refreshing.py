@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
+import numpy as np
 
 from curation.rows import Row, Setting
+from curation.sources import encoded, under_many_names
+from demo.processes import cpu_s
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOOP_PROCESSES = 2
@@ -74,8 +75,6 @@ def throughput_rows(setting: Setting) -> Iterator[Row]:
 
 def _rates(moments: Sequence[Moment]) -> tuple[float, float]:
     """Clips per CPU second and per second in the middle half: the slope of a line through all moments."""
-    import numpy as np
-
     last = moments[-1].clips
     middle = [moment for moment in moments if last / 4 <= moment.clips <= 3 * last / 4]
     done, cpu_s, wall_s = np.array(middle, float).T
@@ -89,21 +88,12 @@ def _watched_job(manifest: Path, dataset: Path) -> list[Moment]:
         while job.poll() is None:
             now = len(list(dataset.glob("slices/*/*.mp4s")))
             if now > done:
-                moments.append(Moment(now * _CLIPS_PER_SLICE, _family_cpu_s(job.pid), time.time()))
+                moments.append(Moment(now * _CLIPS_PER_SLICE, cpu_s(job.pid), time.time()))
                 done = now
             time.sleep(0.1)
     if job.returncode:
         raise subprocess.CalledProcessError(job.returncode, "jobs/refresh.py")
     return moments
-
-
-def _family_cpu_s(pid: int) -> float:
-    total = 0.0
-    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
 
 
 def _in_two_processes(kind: str, manifest: Path, out: Path) -> tuple[float, float]:
@@ -151,7 +141,6 @@ def _decord(chunks: Sequence[Sequence[str]], out: Path) -> Iterator[float]:
     from fractions import Fraction
 
     import decord
-    import numpy as np
     import webdataset
 
     from pipelines.video_file import encode_mp4
@@ -169,36 +158,16 @@ def _decord(chunks: Sequence[Sequence[str]], out: Path) -> Iterator[float]:
 
 
 def clips(num_clips: int, folder: Path) -> Path:
-    """A manifest of generated clips: 20 different videos, each under many names with a byte that tells them apart."""
-    import av
-    import numpy as np
-
+    """A manifest of generated clips: 20 different videos under many names."""
     manifest = folder / f"clips{num_clips}" / "manifest.csv"
     if manifest.exists():
         return manifest
     manifest.parent.mkdir(parents=True)
-    rng, sources = np.random.default_rng(0), []
-    for seed in range(20):
+    rng, sources = np.random.default_rng(0), list[bytes]()
+    for _ in range(20):
         texture = np.kron(rng.integers(0, 255, (60, 120, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
-        path = manifest.parent / f"source{seed}.mp4"
-        with av.open(str(path), "w") as container:
-            stream: Any = container.add_stream("libx264", rate=24, options={"crf": "23", "preset": "fast"})
-            stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
-            for index in range(144):
-                picture = np.ascontiguousarray(texture[index : index + 360, 2 * index : 2 * index + 640])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode(None))
-        sources.append(path.read_bytes())
-        path.unlink()
-    # An mp4 may end with a box that readers skip: other bytes, another key, the same work.
-    lines = ["video,caption"]
-    for number in range(num_clips):
-        name = f"clip{number:06d}.mp4"
-        tail = (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")
-        (manifest.parent / name).write_bytes(sources[number % len(sources)] + tail)
-        lines.append(f"{name},A drifting texture number {number}")
-    manifest.write_text("\n".join(lines) + "\n")
-    return manifest
+        sources.append(encoded([texture[i : i + 360, 2 * i : 2 * i + 640] for i in range(144)], 360, 640, 24))
+    return under_many_names(manifest.parent, sources, num_clips)
 
 
 def _job(manifest: Path, dataset: Path, *keys: str) -> dict[str, Any]:

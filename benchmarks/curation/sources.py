@@ -1,9 +1,8 @@
 """Clips to measure with: a folder of the user's own, and ones that are encoded here."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,16 +46,38 @@ def generate(height: int, width: int, fps: int) -> bytes:
     coarse = rng.integers(0, 255, (-(-shape[0] // 8), -(-shape[1] // 8), 3), dtype=np.uint8)
     texture = np.kron(coarse, np.ones((8, 8, 1), np.uint8))
     noises = [rng.normal(0, NOISE_LEVELS, (height, width, 1)).astype(np.int16) for _ in range(8)]
-    draw = partial(_draw, texture, noises, height, width)
+    pictures = (_draw(texture, noises, height, width, index) for index in range(fps * SECONDS))
+    return encoded(pictures, height, width, fps)
+
+
+def encoded(pictures_HWC: Iterable[NDArray[np.uint8]], height: int, width: int, fps: int) -> bytes:
+    """RGB pictures as mp4: H.264 with B-frames."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         with av.open(str(path), "w") as container:
             stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "23", "preset": "fast"})
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for index in range(fps * SECONDS):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(draw(index), format="rgb24")))
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            for picture_HWC in pictures_HWC:
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_HWC), format="rgb24")
+                container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         return path.read_bytes()
+
+
+def under_many_names(folder: Path, sources: Sequence[bytes], num_clips: int) -> Path:
+    """A manifest of `num_clips` files of few different videos: an mp4 may end with a box that readers skip.
+
+    Other bytes, another key, the same work.
+    """
+    lines = ["video,caption"]
+    for number in range(num_clips):
+        name = f"clip{number:06d}.mp4"
+        tail = (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")
+        (folder / name).write_bytes(sources[number % len(sources)] + tail)
+        lines.append(f"{name},A moving texture number {number}")
+    manifest = folder / "manifest.csv"
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest
 
 
 def _draw(

@@ -43,7 +43,7 @@ def to_tensor(frames_THWC: NDArray[np.uint8]) -> Tensor:
 
 def _nothing(request: Request, geometry: Geometry) -> Knowledge:
     video = torch.zeros(1, 3, geometry.num_frames, geometry.size_px, geometry.size_px)
-    return Knowledge(Known(video, video[:, :1]), [])
+    return Knowledge(conditions.nothing(video), [])
 
 
 def _image_to_video(request: Request, geometry: Geometry) -> Knowledge:

@@ -102,8 +102,7 @@ class VideoMaker:
         known = Known(*(torch.cat(values) for values in zip(*(one.known for one in given), strict=True)))
         prompts = model.prompts([request["prompt"] for request in requests], recipe.size_px)
         if recipe.model.inflation.is_conditioned:
-            coded = model.known_latents(known)
-            prompts = prompts.beside(torch.cat([coded.video_BCTHW, coded.mask_B1THW], dim=1))
+            prompts = prompts.beside(model.known_latents(known).beside)
         latent_BCTHW = sample(
             model.stunet,
             model.scheduler,

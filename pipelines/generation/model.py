@@ -56,7 +56,7 @@ class LoadedModel:
 
     def known_latents(self, known: Known) -> Known:
         """C and M to the U-Net's space."""
-        return known_latents(Known(*(value.to(self.device) for value in known)), self._backbone.vae)
+        return known_latents(known, self._backbone.vae, self.device)
 
     def pixels(self, latent_BCTHW: Tensor) -> Tensor:
         """The way back."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipelines.pixels import to_unit
 from pipelines.training.order import SampleOrder, Share
-from pipelines.training.reader import Clip, ClipReader
+from pipelines.training.reader import ClipReader
 
 
 class Batch(NamedTuple):
@@ -84,11 +84,11 @@ class BatchSource:
         return batch
 
     def _load(self, samples: range) -> Batch:
-        clips = [self._reader.read(self._order.clip(sample)) for sample in samples]
-        return batch_of(clips, samples)
+        return read_batch(self._reader, [self._order.clip(sample) for sample in samples], samples)
 
 
-def batch_of(clips: Sequence[Clip], samples: range) -> Batch:
-    """Clips as tensors."""
+def read_batch(reader: ClipReader, indices: Sequence[int], samples: range) -> Batch:
+    """Clips of a data set, by their indices, as these samples."""
+    clips = [reader.read(index) for index in indices]
     video_BCTHW = to_unit(np.stack([clip.frames_THWC for clip in clips])).permute(0, 4, 1, 2, 3)
     return Batch(video_BCTHW, [clip.caption for clip in clips], samples)

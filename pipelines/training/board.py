@@ -5,13 +5,10 @@ millisecond, and nobody waits for it.
 """
 
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-
-_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -94,17 +91,8 @@ class BoardWriter:
             self._asked = None
 
 
-def watch(board: Any, first_step: int, stop: threading.Event, done: threading.Event) -> Iterator[int]:
-    """The driver's side: yields each step once, from 1 on, and hands `stop` on to the run, until `done`."""
-    told, is_stop_told = 0, False
-    while True:
-        is_done = done.is_set()
-        step = max(first_step, read(board).step)
-        yield from range(told + 1, step + 1)
-        told = max(told, step)
-        if is_done:
-            return
-        if stop.is_set() and not is_stop_told:
-            ray.get(board.ask_stop.remote())
-            is_stop_told = True
-        done.wait(_POLL_S)
+def follow(board: Any, stop: threading.Event) -> int:
+    """The driver's side: steps done so far; hands `stop` on to the run."""
+    if stop.is_set():
+        ray.get(board.ask_stop.remote())
+    return read(board).step

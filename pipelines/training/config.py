@@ -212,7 +212,17 @@ class TrainConfig(Config):
 
 
 _IDENTITY: dict[str, Any] = {
-    **dict.fromkeys(("inflation", "objective", "tasks", "upscaling", "clips_per_step", "lr"), True),
-    **dict.fromkeys(("warmup_steps", "weight_decay", "gradient_clipping", "ema_decay", "precision", "seed"), True),
+    "inflation": True,
+    "objective": True,
+    "tasks": True,
+    "upscaling": True,
     "validation": {"held_out_clips"},
+    "clips_per_step": True,
+    "lr": True,
+    "warmup_steps": True,
+    "weight_decay": True,
+    "gradient_clipping": True,
+    "ema_decay": True,
+    "precision": True,
+    "seed": True,
 }

@@ -7,7 +7,7 @@ Shape letters: B clips, C channels, T frames, H height, W width, L text tokens, 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -36,6 +36,10 @@ class Inputs(NamedTuple):
     text_BLD: Tensor
     others: Mapping[str, Any] = MappingProxyType({})
     """What else its forward takes, by name."""
+
+    def passed_to(self, model: Callable[..., Tensor]) -> Tensor:
+        """What a model makes of them."""
+        return model(self.video_BCTHW, self.timestep_B, self.text_BLD, **self.others)
 
 
 class Engine(Protocol):
@@ -165,8 +169,7 @@ class DeepSpeedEngine:
 
     def _restore(self, state: TrainingState, micro_batches: int, example: Inputs) -> None:
         for _ in range(micro_batches):
-            made_BCTHW = self(example.video_BCTHW, example.timestep_B, example.text_BLD, **example.others)
-            self.backward(0.0 * made_BCTHW.sum())
+            self.backward(0.0 * example.passed_to(self).sum())
         self.step(lr=0.0)
         with torch.no_grad():
             for name, parameter in self._trainable.items():

@@ -16,7 +16,7 @@ from pipelines.training.batches import Batch
 from pipelines.training.config import TaskSettings, UpscalingSettings
 from pipelines.training.latents import known_latents, latent_shape
 from stunet.backbone import Backbone
-from stunet.conditions import Known
+from stunet.conditions import Known, nothing
 from stunet.inflate import STUNet
 from stunet.objective import sample_rng
 from stunet.super_resolution import low_resolution
@@ -101,13 +101,10 @@ class Conditioned:
 
     def fixed(self, batch: Batch) -> Given:
         """See `Task`."""
-        video_BCTHW = batch.video_BCTHW
-        nothing = Known(torch.zeros_like(video_BCTHW), torch.zeros_like(video_BCTHW[:, :1]))
-        return Given(video_BCTHW, self._coded(nothing))
+        return Given(batch.video_BCTHW, self._coded(nothing(batch.video_BCTHW)))
 
     def _coded(self, known: Known) -> Tensor:
-        on_device = Known(*(value.to(self._device) for value in known))
-        return torch.cat(known_latents(on_device, self._backbone.vae), dim=1)
+        return known_latents(known, self._backbone.vae, self._device).beside
 
 
 class Upscaling:

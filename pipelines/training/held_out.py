@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import torch
 
-from pipelines.training.batches import Batch, batch_of
+from pipelines.training.batches import Batch, read_batch
 from pipelines.training.learner import Learner
 from pipelines.training.reader import ClipReader, DatasetError
 from stunet.objective import QUANTILES
@@ -51,4 +51,4 @@ def held_out_losses(learner: Learner, reader: ClipReader, clips_at_once: int) ->
 def _batches(reader: ClipReader, clips_at_once: int) -> Iterator[Batch]:
     for start in range(0, len(reader), clips_at_once):
         samples = range(start, min(start + clips_at_once, len(reader)))
-        yield batch_of([reader.read(index) for index in samples], samples)
+        yield read_batch(reader, samples, samples)

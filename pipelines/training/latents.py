@@ -49,8 +49,9 @@ def to_pixels(latent_BCTHW: Tensor, vae: AutoencoderKL | None) -> Tensor:
     return torch.cat(pixels).unflatten(0, (len(latent_BCTHW), -1)).transpose(1, 2)
 
 
-def known_latents(known: Known, vae: AutoencoderKL | None) -> Known:
-    """C and M in the U-Net's space: a latent is known where all of its pixels are."""
+def known_latents(known: Known, vae: AutoencoderKL | None, device: torch.device | str) -> Known:
+    """C and M in the U-Net's space, on its device: a latent is known where all of its pixels are."""
+    known = Known(*(value.to(device) for value in known))
     if vae is None:
         return known
     video_BCTHW = to_latents(known.video_BCTHW, vae)

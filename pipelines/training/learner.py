@@ -81,7 +81,7 @@ class Learner:
         )
         text = self._text(batch.captions, draw.is_dropped_B.tolist())
         inputs = self._inputs(objective.noised(video_BCTHW, draw, self._scheduler), draw.timestep_B, text, given)
-        prediction_BCTHW = engine(*inputs[:3], **inputs.others)
+        prediction_BCTHW = inputs.passed_to(engine)
         return objective.loss(prediction_BCTHW, video_BCTHW, draw, self._scheduler, self._config)
 
     @torch.no_grad()
@@ -97,7 +97,7 @@ class Learner:
             timestep = int(quantile * len(self._scheduler.alphas_cumprod))
             draw = objective.fixed_draw(batch.samples, _shape(video_BCTHW), timestep)
             inputs = self._inputs(objective.noised(video_BCTHW, draw, self._scheduler), draw.timestep_B, text, given)
-            prediction_BCTHW = self._stunet(*inputs[:3], **inputs.others)
+            prediction_BCTHW = inputs.passed_to(self._stunet)
             losses.append(objective.loss(prediction_BCTHW, video_BCTHW, draw, self._scheduler, plain))
         return torch.stack(losses)
 

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Self
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.tracking import attach
-from pipelines.training.batches import batch_of
+from pipelines.training.batches import read_batch
 from pipelines.training.board import BoardWriter
 from pipelines.training.checkpoint import Facts, prune, write_checkpoint
 from pipelines.training.engine import DeepSpeedEngine
@@ -149,20 +151,22 @@ class Lead:
         prune(self._folder / "checkpoints", config.keep_checkpoints)
 
     def show(self, step: int, tensors: Mapping[str, Tensor]) -> None:
-        """Log held-out losses, and a contact sheet of the validation prompts."""
-        config, averaged, reader = self._config, self._averaged, self._held_out or self._reader
+        """Log held-out losses, and a contact sheet of samples."""
+        config, averaged = self._config, self._averaged
         fill_weights(averaged, TrainingState(tensors, 0).of_kind("ema"))
         if self._held_out is not None and step > self._last_measured:
             learner = Learner(averaged, config.objective, config.tasks, config.seed, self._device, config.upscaling)
             losses = held_out_losses(learner, self._held_out, config.clips_per_micro_batch)
             self._run.log_metrics(losses, step)
-        if config.upscaling.low_size_px is None:
-            captions = list(dict.fromkeys(reader.caption(index) for index in range(len(reader))))
-            prompts = config.validation.prompts or tuple(captions[: config.validation.num_clips])
-            shift = config.objective.timestep_shift
-            sheet = sample_sheet(averaged, config.validation, prompts, reader.geometry, shift)
-        else:
+        self._run.log_image("samples", self._sheet(averaged), step)
+
+    def _sheet(self, averaged: Model) -> NDArray[np.uint8]:
+        """Videos of the validation prompts; of an upscaler, the first clips scaled down and enlarged again."""
+        config, reader = self._config, self._held_out or self._reader
+        if config.upscaling.low_size_px is not None:
             shown = range(min(len(reader), config.validation.num_clips))
-            batch = batch_of([reader.read(index) for index in shown], shown)
-            sheet = upscaled_sheet(averaged, config, batch)
-        self._run.log_image("samples", sheet, step)
+            return upscaled_sheet(averaged, config, read_batch(reader, shown, shown))
+        captions = list(dict.fromkeys(reader.caption(index) for index in range(len(reader))))
+        prompts = config.validation.prompts or tuple(captions[: config.validation.num_clips])
+        shift = config.objective.timestep_shift
+        return sample_sheet(averaged, config.validation, prompts, reader.geometry, shift)

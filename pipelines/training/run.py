@@ -16,9 +16,9 @@ import ray.train as ray_train
 from ray.train.torch import TorchTrainer
 
 from pipelines.curation.catalog import Catalog
-from pipelines.progress import track
+from pipelines.progress import shown
 from pipelines.tracking import Run, resolve_tracking, start_run
-from pipelines.training.board import Standing, make_board, read, watch
+from pipelines.training.board import Standing, follow, make_board, read
 from pipelines.training.checkpoint import find_newest, read_facts
 from pipelines.training.config import TrainConfig
 from pipelines.training.job import Job
@@ -78,12 +78,7 @@ def train(config: TrainConfig, git_sha: str, stop: threading.Event) -> TrainResu
 
 
 def _fit(job: Job, first_step: int, stop: threading.Event) -> Standing:
-    config, done = job.config, threading.Event()
-
-    def show_progress() -> None:
-        for _ in track(watch(job.board, first_step, stop, done), "training", total=config.steps):
-            pass
-
+    config = job.config
     trainer = TorchTrainer(
         _train_worker,  # pyright: ignore[reportArgumentType]  # any one argument is handed on as it is
         train_loop_config=job,  # pyright: ignore[reportArgumentType]
@@ -98,13 +93,8 @@ def _fit(job: Job, first_step: int, stop: threading.Event) -> Standing:
             failure_config=ray_train.FailureConfig(max_failures=config.max_failures),
         ),
     )
-    progress = threading.Thread(target=show_progress, name="progress")
-    progress.start()
-    try:
+    with shown(lambda: max(first_step, follow(job.board, stop)), "training", config.steps):
         trainer.fit()
-    finally:
-        done.set()
-        progress.join()
     return read(job.board)
 
 

@@ -50,7 +50,7 @@ def sample_sheet(
         model.backbone.scheduler,
         asked,
         latent_shape(vae, geometry.num_frames, geometry.size_px),
-        SamplerConfig(steps=config.sampler_steps, guidance_scale=config.guidance_scale, timestep_shift=timestep_shift),
+        _sampler(config, timestep_shift),
         [config.seed + index for index in range(len(prompts))],
     )
     return contact_sheet([to_frames(video_CTHW) for video_CTHW in to_pixels(latent_BCTHW, vae)], prompts)
@@ -75,12 +75,14 @@ def upscaled_sheet(model: Model, config: TrainConfig, batch: Batch) -> NDArray[n
         asked,
         scaled_down(batch.video_BCTHW, upscaling.low_size_px).to(asked.text_BLD.device),
         latent_shape(model.backbone.vae, num_frames, size_px),
-        SamplerConfig(
-            steps=validation.sampler_steps,
-            guidance_scale=validation.guidance_scale,
-            timestep_shift=config.objective.timestep_shift,
-        ),
+        _sampler(validation, config.objective.timestep_shift),
         SsrConfig(window=upscaling.window, overlap=min(SsrConfig.overlap, upscaling.window - 1)),
         [validation.seed + index for index in range(len(batch.captions))],
     )
     return contact_sheet([to_frames(video) for video in to_pixels(latent_BCTHW, model.backbone.vae)], batch.captions)
+
+
+def _sampler(config: ValidationConfig, timestep_shift: float) -> SamplerConfig:
+    return SamplerConfig(
+        steps=config.sampler_steps, guidance_scale=config.guidance_scale, timestep_shift=timestep_shift
+    )
