@@ -7,10 +7,12 @@ Shape letters: T frames in time, H height, W width, C channels (RGB).
 """
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from pipelines.curation.config import FilterConfig
@@ -87,7 +89,7 @@ def brightness(value_THW: NDArray[np.uint8]) -> float:
 
     Not a mean: a coloured shape on black is a good clip, a dim room is not.
     """
-    share_at_or_below = np.bincount(value_THW.ravel(), minlength=256).cumsum() / value_THW.size
+    share_at_or_below = _counts(value_THW).cumsum() / value_THW.size
     return float(np.searchsorted(share_at_or_below, 0.99))
 
 
@@ -138,17 +140,35 @@ def sharpness(frames_THWC: NDArray[np.uint8]) -> float:
     takes one or two pixels (0.4 and more), a defocused one many. Frames without contrast count as sharp.
     """
     chosen = evenly_spaced(len(frames_THWC), _NUM_SHARPNESS_FRAMES)
-    return float(np.median([_steepest(frames_THWC[index].astype(np.float32)) for index in chosen]))
+    return float(np.median([_steepest(frames_THWC[index]) for index in chosen]))
 
 
-def _steepest(frame_HWC: Floats) -> float:
-    low_C, high_C = np.percentile(frame_HWC, (0.5, 99.5), axis=(0, 1))
-    channel = int((high_C - low_C).argmax())
-    level_HW, level_range = frame_HWC[..., channel], float(high_C[channel] - low_C[channel])
+def _steepest(frame_HWC: NDArray[np.uint8]) -> float:
+    level_range, level_HW = max(
+        ((_range(channel_HW), channel_HW) for channel_HW in cv2.split(frame_HWC)), key=itemgetter(0)
+    )
     if level_range < _MIN_RANGE:
         return 1.0
-    steps = np.concatenate((np.abs(np.diff(level_HW, axis=0)).ravel(), np.abs(np.diff(level_HW, axis=1)).ravel()))
-    return min(1.0, float(np.percentile(steps, 99.8)) / level_range)
+    steps = _counts(cv2.absdiff(level_HW[1:], level_HW[:-1])) + _counts(cv2.absdiff(level_HW[:, 1:], level_HW[:, :-1]))
+    return min(1.0, _percentile(steps, 99.8) / level_range)
+
+
+def _range(level_HW: MatLike) -> float:
+    """Levels between the darkest and the brightest half percent."""
+    counts = _counts(level_HW)
+    return _percentile(counts, 99.5) - _percentile(counts, 0.5)
+
+
+def _counts(levels: MatLike) -> NDArray[np.int64]:
+    """How often each level, 0..255, is there."""
+    return cv2.calcHist([levels.reshape(1, -1)], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+
+
+def _percentile(counts: NDArray[np.int64], percent: float) -> float:
+    """What `np.percentile` tells of the levels, from their counts: a tenth of the time."""
+    place = percent / 100 * (counts.sum() - 1)
+    low, high = np.searchsorted(counts.cumsum(), (int(place), int(place) + 1), side="right").tolist()
+    return low + (min(high, 255) - low) * (place - int(place))
 
 
 def _bars_along(lit_TL: NDArray[np.float64]) -> tuple[int, int]:

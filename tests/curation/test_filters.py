@@ -98,6 +98,20 @@ def test_a_defocused_clip_is_blurry(good: Frames) -> None:
     assert verdict_of(stored(frames)) == "blurry"
 
 
+@pytest.mark.parametrize("spread", [1, 9, 70])
+def test_brightness_and_sharpness_are_numpys_percentiles_of_levels_and_of_steps(spread: float) -> None:
+    noise = np.random.default_rng(0).normal((90, 120, 150), (spread, spread / 2, spread / 3), (1, 24, 24, 3))
+    frames = np.clip(noise, 0, 255).astype(np.uint8)
+    low_C, high_C = np.percentile(frames[0], (0.5, 99.5), axis=(0, 1))
+    red_HW = frames[0, ..., 0].astype(int)
+    steps = np.abs(np.concatenate((np.diff(red_HW, axis=0).ravel(), np.diff(red_HW, axis=1).ravel())))
+    level_range = (high_C - low_C)[0]
+    steepest = min(1.0, np.percentile(steps, 99.8) / level_range) if level_range >= 16 else 1.0
+    assert measure(frames)["sharpness"] == pytest.approx(steepest, abs=1e-12)
+    brightest = np.percentile(frames.max(axis=-1), 99, method="inverted_cdf")
+    assert measure(frames)["brightness"] == brightest
+
+
 def test_a_threshold_of_null_judges_nothing(good: Frames) -> None:
     off = FilterConfig(**{rule.threshold: None for rule in RULES})
     assert judge(measure(np.zeros_like(good)), off) is None
