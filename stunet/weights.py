@@ -75,6 +75,18 @@ def save(
     _write_whole(Path(folder) / "temporal.json", json.dumps(readable, indent=2).encode() + b"\n")
 
 
+def find(place: str | Path) -> Path:
+    """The folder of temporal.safetensors: the given one, or `model/` of a run's folder.
+
+    Raises:
+        WeightsError: Neither has it.
+    """
+    for folder in (Path(place), Path(place) / "model"):
+        if (folder / _FILE).is_file():
+            return folder
+    raise WeightsError(f"{place}: {_FILE} is expected in it or in its model/")
+
+
 def read_metadata(folder: str | Path) -> Metadata:
     """The header of the weights in a folder.
 
@@ -98,6 +110,7 @@ def load(stunet: STUNet, folder: str | Path, backbone_digest: str, backbone_name
     path = Path(folder) / _FILE
     metadata = read_metadata(folder)
     check_backbone(metadata, folder, backbone_digest, backbone_name)
+    check_inflation(metadata, folder, stunet.config)
     names = temporal_parameters(stunet)
     with _open(folder) as file, torch.no_grad():
         different = sorted(set(file.keys()) ^ names.keys())
@@ -130,6 +143,18 @@ def check_backbone(metadata: Metadata, folder: str | Path, backbone_digest: str,
             f"{Path(folder) / _FILE}: these weights belong to the backbone {metadata.backbone_name!r} "
             f"({metadata.backbone_digest[:12]}), not to {backbone_name!r} ({backbone_digest[:12]})"
         )
+
+
+def check_inflation(metadata: Metadata, folder: str | Path, config: InflationConfig) -> None:
+    """Refuse weights of layers that differ; the seed of their random start may.
+
+    Raises:
+        WeightsError: They do; the message names what differs.
+    """
+    stored, wanted = (dataclasses.asdict(one) for one in (metadata.inflation, config))
+    for name, value in stored.items():
+        if name != "seed" and wanted[name] != value:
+            raise WeightsError(f"{Path(folder) / _FILE}: trained with {name} {value}, here it is {wanted[name]}")
 
 
 def digest(folder: str | Path) -> str:

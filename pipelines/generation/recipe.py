@@ -15,7 +15,7 @@ from stunet.backbone import find_backbone, weights_digest
 from stunet.inflate import InflationConfig
 from stunet.lora import find_style
 from stunet.super_resolution import SsrConfig
-from stunet.weights import Metadata, WeightsError, check_backbone, digest, read_metadata
+from stunet.weights import Metadata, check_backbone, digest, find, read_metadata
 
 _FRAMES = 16
 _FPS = 8.0
@@ -175,18 +175,6 @@ def check_tasks(recipe: Recipe, requests: Sequence[Request]) -> None:
             raise RecipeError(f"{where} expects an upscaler in `ssr.backbone`, none is given")
 
 
-def find_weights(checkpoint: str) -> Path:
-    """The folder of temporal.safetensors: the given one, or `model/` of a run's folder.
-
-    Raises:
-        WeightsError: Neither has it.
-    """
-    for folder in (Path(checkpoint), Path(checkpoint) / "model"):
-        if (folder / "temporal.safetensors").is_file():
-            return folder
-    raise WeightsError(f"checkpoint {checkpoint}: temporal.safetensors is expected in it or in its model/")
-
-
 def _model(path: str, checkpoint: str | None) -> tuple[ModelFiles, Metadata | None, dict[str, Any]]:
     """A backbone with its weights, and what the record tells of both."""
     place = str(find_backbone(path))
@@ -195,7 +183,7 @@ def _model(path: str, checkpoint: str | None) -> tuple[ModelFiles, Metadata | No
     origin: dict[str, Any] = {"backbone": backbone, "checkpoint": None}
     if checkpoint is None:
         return ModelFiles(place, None, InflationConfig()), None, origin
-    weights = find_weights(checkpoint)
+    weights = find(checkpoint)
     metadata = read_metadata(weights)
     check_backbone(metadata, weights, found, backbone["name"])
     origin["checkpoint"] = {"digest": digest(weights), **metadata.extra}

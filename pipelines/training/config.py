@@ -127,6 +127,10 @@ class TrainConfig(Config):
     backbone: str = Field(
         default="demo/weights/backbone", description="diffusers folder or hub name of the image model"
     )
+    initial_weights: str | None = Field(
+        default=None,
+        description="temporal weights, or the folder of the run that made them, to start from; null: the identity",
+    )
     inflation: InflationSettings = InflationSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     tasks: TaskSettings = TaskSettings()
@@ -212,6 +216,7 @@ class TrainConfig(Config):
 
 
 _IDENTITY: dict[str, Any] = {
+    "initial_weights": True,
     "inflation": True,
     "objective": True,
     "tasks": True,

@@ -21,6 +21,7 @@ from pipelines.tracking import Run, resolve_tracking, start_run
 from pipelines.training.board import Standing, follow, make_board, read
 from pipelines.training.checkpoint import find_newest, read_facts
 from pipelines.training.config import TrainConfig
+from pipelines.training.initial import check_initial
 from pipelines.training.job import Job
 from pipelines.training.record import RunRecord, find_record, run_folder, write_record
 
@@ -50,13 +51,15 @@ def train(config: TrainConfig, git_sha: str, stop: threading.Event) -> TrainResu
         stop: Set it and the run saves a checkpoint after its current step and ends.
 
     Raises:
-        RunRefusedError: The run's name belongs to a run with another configuration.
+        RunRefusedError: The run's name belongs to a run with another configuration, or `initial_weights` are no start.
         CatalogError: There is no such data set.
         SystemExit: It was stopped; status 143.
         ray.train.TrainingFailedError: Workers failed more than `max_failures` times.
     """
     config = _absolute(config)
     record = find_record(config)
+    if record is None:
+        check_initial(config)
     version = record.dataset_version if record and config.dataset_version is None else config.dataset_version
     catalog = Catalog.open(config.dataset, version)
     rows = catalog.kept()
@@ -112,6 +115,7 @@ def _absolute(config: TrainConfig) -> TrainConfig:
             "run": config.run.model_copy(update={"storage": _place(config.run.storage)}),
             "dataset": _place(config.dataset),
             "backbone": _place(config.backbone) if Path(config.backbone).is_dir() else config.backbone,
+            "initial_weights": config.initial_weights and _place(config.initial_weights),
             "tracking": resolve_tracking(config.tracking),
         }
     )

@@ -25,6 +25,7 @@ from pipelines.training.reader import ClipReader
 from pipelines.training.record import run_folder
 from pipelines.training.reporting import Lead, Reporter
 from pipelines.training.state import TrainingState, fresh_state
+from stunet import weights
 from stunet.inflate import temporal_parameters
 
 
@@ -78,6 +79,8 @@ def _starting_point(config: TrainConfig, model: Model) -> tuple[int, int, Traini
     trainable = temporal_parameters(model.stunet)
     folder = find_newest(run_folder(config) / "checkpoints")
     if folder is None:
+        if config.initial_weights is not None:
+            weights.load(model.stunet, weights.find(config.initial_weights), model.backbone.digest, model.backbone.name)
         return 0, 0, fresh_state(trainable)
     checkpoint = load_checkpoint(folder)
     _check_belongs(folder, checkpoint.facts.backbone_digest, model)

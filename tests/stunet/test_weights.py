@@ -87,8 +87,10 @@ def test_missing_damaged_and_foreign_files_are_refused_by_name(make_unet, rng, t
     with pytest.raises(WeightsError, match="not a readable safetensors file"):
         read_metadata(tmp_path)
     save(stunet, tmp_path, "tiny", "00", {})
-    with pytest.raises(WeightsError, match="other layers than this STUNet's"):
+    with pytest.raises(WeightsError, match="trained with attention_layers 2, here it is 1"):
         load(inflate(make_unet("sd"), InflationConfig(attention_layers=1)), tmp_path, "00")
+    with pytest.raises(WeightsError, match="other layers than this STUNet's"):
+        load(inflate(make_unet("if")), tmp_path, "00")
 
 
 def test_style_alpha_0_is_the_base_and_1_the_style_bit_exactly_and_temporal_weights_stay(make_unet, rng):

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from pipelines.tracking import Run, TrackingConfig, attach
 from pipelines.training.checkpoint import find_newest, load_checkpoint
@@ -92,6 +94,15 @@ def whole(world: World) -> list[tuple[int, str]]:
     """The losses of a run of one worker that nothing interrupted."""
     world.finish("whole")
     return world.losses("whole")
+
+
+def test_a_run_starts_from_the_weights_of_another_one(world: World, whole: list[tuple[int, str]]) -> None:
+    runs = world.folder / "runs"
+    world.finish("tuned", f"initial_weights={runs}/whole", "steps=1", "lr=1e-9", "weight_decay=0")
+    before, after = (load_file(runs / name / "model" / "temporal.safetensors") for name in ("whole", "tuned"))
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
+    assert any(value.abs().max() > 1e-4 for name, value in after.items() if name.endswith("projection.weight"))
 
 
 def wait_for(is_there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
