@@ -79,7 +79,7 @@ def enlarged(video_BCTHW: Tensor) -> Tensor:
 def quality(videos_BCTHW: Tensor, shown: Clips, ssr: SsrConfig) -> dict[str, float]:
     """Means over clips: PSNR in dB, how much error changes from frame to frame, read-outs, and the seam ratio."""
     error = videos_BCTHW - shown.large
-    psnr_B = 10 * torch.log10(4 / error.square().flatten(1).mean(1))
+    psnr_B = 10 * torch.log10(4 / error.square().flatten(1).mean(1).clamp(min=1e-12))
     read = [fidelity(to_frames(video), words) for video, words in zip(videos_BCTHW, shown.captions, strict=True)]
     return {
         "psnr_db": float(psnr_B.mean()),

@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from demo.asked import recoloured, tasks
 from demo.captions import caption
 from demo.clips import NUM_FRAMES, RenderedClips, clip_of, held_out
-from demo.fidelity import fidelity
+from demo.fidelity import fidelity, said
+from demo.measure_upscaler import clips, enlarged, quality
 from demo.scene import COLORS, MOTIONS, SHAPES, draw_scene
 from demo.train_stunet import Recipe, randomise, train_stunet
 from demo.train_style import NIGHT, draw_styled
@@ -24,6 +26,7 @@ from pipelines.training.config import InflationSettings
 from stunet.backbone import load_backbone
 from stunet.inflate import inflate, temporal_parameters
 from stunet.lora import load_style
+from stunet.super_resolution import SsrConfig
 from stunet.weights import load_stunet
 
 
@@ -35,6 +38,37 @@ def test_held_out_scenes_show_every_shape_colour_and_motion_and_their_captions_a
     assert {one.scene.motion for one in held} == set(MOTIONS)
     for one in held[::20]:
         assert fidelity(to_frames(clip_of(one.scene)), one.caption)["motion"] == 1.0
+
+
+def test_a_recoloured_caption_names_another_colour_and_keeps_all_else() -> None:
+    for held in held_out():
+        wanted, now = said(held.caption), said(recoloured(held))
+        assert now.color in COLORS
+        assert now.color != wanted.color
+        assert (now.shape, now.motion) == (wanted.shape, wanted.motion)
+
+
+@pytest.mark.parametrize("name", tasks())
+def test_what_a_task_tells_the_model_is_true_of_the_clip(name: str) -> None:
+    held = held_out()[:3]
+    videos = torch.stack([clip_of(one.scene) for one in held])
+    asked = tasks()[name](held, videos)
+    assert len(asked.captions) == 3
+    if asked.known is None:
+        assert name.startswith(("text", "style", "stylisation"))
+        return
+    first = asked.known.mask_B1THW[:, :, 0].expand_as(videos[:, :, 0]).bool()
+    assert torch.equal(asked.known.video_BCTHW[:, :, 0][first], videos[:, :, 0][first])
+    assert 0 < asked.known.mask_B1THW.mean() < 1
+
+
+def test_the_truth_has_no_seams_and_shows_what_its_captions_say() -> None:
+    shown = clips(held_out()[:4])
+    row = quality(shown.large, shown, SsrConfig(window=8, overlap=2))
+    assert row["psnr_db"] == pytest.approx(10 * np.log10(4e12))
+    assert (row["color"], row["shape"], row["motion"]) == (1.0, 1.0, 1.0)
+    assert row["seam_ratio"] == pytest.approx(1.0, abs=0.15)
+    assert row["psnr_db"] > quality(enlarged(shown.small), shown, SsrConfig(window=8, overlap=2))["psnr_db"]
 
 
 def test_training_never_sees_a_held_out_caption_and_draws_each_sample_by_its_number() -> None:
