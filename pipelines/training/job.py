@@ -16,6 +16,7 @@ class Job:
         tracking_run_id: The run in the tracker, the same at every start.
         git_sha: Of the code, as far as it is known.
         board: Handle to a `pipelines.training.board.Board`.
+        initial_weights: `TrainConfig.initial_weights`, absolute.
     """
 
     config: TrainConfig
@@ -23,3 +24,4 @@ class Job:
     tracking_run_id: str
     git_sha: str
     board: Any
+    initial_weights: str | None

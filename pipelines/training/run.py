@@ -72,7 +72,10 @@ def train(config: TrainConfig, git_sha: str, stop: threading.Event) -> TrainResu
         write_record(config, RunRecord(run.run_id, catalog.version, config.identity))
         if record is None:
             _log_dataset(run, config, catalog.version, rows)
-        standing = _fit(Job(config, catalog.version, run.run_id, git_sha, make_board()), first_step, stop)
+        # In the configuration it stays as it was given: a submitted job's folder has another name at every change.
+        initial = config.initial_weights and _place(config.initial_weights)
+        job = Job(config, catalog.version, run.run_id, git_sha, make_board(), initial)
+        standing = _fit(job, first_step, stop)
         if standing.is_stopped:
             sys.stderr.write(f"stopped after step {standing.step}; the same command goes on from there\n")
             raise SystemExit(STOPPED)
@@ -115,7 +118,6 @@ def _absolute(config: TrainConfig) -> TrainConfig:
             "run": config.run.model_copy(update={"storage": _place(config.run.storage)}),
             "dataset": _place(config.dataset),
             "backbone": _place(config.backbone) if Path(config.backbone).is_dir() else config.backbone,
-            "initial_weights": config.initial_weights and _place(config.initial_weights),
             "tracking": resolve_tracking(config.tracking),
         }
     )

@@ -47,7 +47,7 @@ def train_worker(job: Job) -> None:
     order = SampleOrder(len(reader), config.seed, job.dataset_version)
     model = build_model(config.backbone, config.inflation, device)
     learner = Learner(model, config.objective, config.tasks, config.seed, device, config.upscaling)
-    first_step, first_sample, state = _starting_point(config, model)
+    first_step, first_sample, state = _starting_point(job, model)
     engine = DeepSpeedEngine(
         model.stunet,
         temporal_parameters(model.stunet),
@@ -74,13 +74,13 @@ def train_worker(job: Job) -> None:
         train(engine, source, learner.sample_losses, plan, Reporter(engine, lead, job, device))
 
 
-def _starting_point(config: TrainConfig, model: Model) -> tuple[int, int, TrainingState]:
+def _starting_point(job: Job, model: Model) -> tuple[int, int, TrainingState]:
     """Steps done, samples consumed, and the state."""
     trainable = temporal_parameters(model.stunet)
-    folder = find_newest(run_folder(config) / "checkpoints")
+    folder = find_newest(run_folder(job.config) / "checkpoints")
     if folder is None:
-        if config.initial_weights is not None:
-            weights.load(model.stunet, weights.find(config.initial_weights), model.backbone.digest, model.backbone.name)
+        if job.initial_weights is not None:
+            weights.load(model.stunet, weights.find(job.initial_weights), model.backbone.digest, model.backbone.name)
         return 0, 0, fresh_state(trainable)
     checkpoint = load_checkpoint(folder)
     _check_belongs(folder, checkpoint.facts.backbone_digest, model)
