@@ -143,9 +143,10 @@ def main() -> None:
         measured = measure(settings, held, tasks()[name])
         found[name] = measured.means
         print(f"{name:<20}", "  ".join(f"{key} {value:.3f}" for key, value in found[name].items()), flush=True)
-        shown = [to_frames(video) for video in measured.videos[:_SHEET_ROWS]]
+        shown = np.linspace(0, len(held) - 1, min(len(held), _SHEET_ROWS)).round().astype(int)
         arguments.out.mkdir(parents=True, exist_ok=True)
-        picture = contact_sheet(shown, measured.captions[:_SHEET_ROWS])
+        frames = [to_frames(measured.videos[index]) for index in shown]
+        picture = contact_sheet(frames, [measured.captions[index] for index in shown])
         Image.fromarray(picture).save(arguments.out / f"{name}.png")
         write_whole(arguments.out / "measures.json", json.dumps(found, indent=2).encode() + b"\n")
 
