@@ -18,11 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
-from curation.refreshing import CLIPS_PER_SLICE, ROOT, clips, command
+from curation.refreshing import ROOT, clips, command
 from curation.rows import Row, Setting
 from demo.processes import cpu_s, family
 
 _LOOP_PROCESSES = 2
+_CLIPS_PER_SLICE = 8
+"""Few: a slice that is done is all that is seen of progress."""
 _TURN_S, _LOOK_S = 4.0, 0.1
 _NULL = subprocess.DEVNULL
 
@@ -78,7 +80,7 @@ def _taking_turns(sides: Sequence[Side]) -> list[list[Moment]]:
             _signal(side, psutil.Process.resume)
             start = time.monotonic()
             while (ran_s := time.monotonic() - start) < _TURN_S and not side.is_over():
-                done = CLIPS_PER_SLICE * side.slices_done()
+                done = _CLIPS_PER_SLICE * side.slices_done()
                 if not moments[number] or done > moments[number][-1].clips:
                     spent_s = sum(cpu_s(pid) for pid in side.pids)
                     moments[number].append(Moment(done, spent_s, running_s[number] + ran_s))
@@ -106,7 +108,8 @@ def _rates(moments: Sequence[Moment]) -> tuple[float, float]:
 
 def _job(manifest: Path, dataset: Path) -> Side:
     """A refresh on two CPUs, as a user starts it."""
-    job = subprocess.Popen(command(manifest, dataset, "ray.num_cpus=2"), cwd=ROOT, stdout=_NULL, stderr=_NULL)
+    words = command(manifest, dataset, "ray.num_cpus=2", f"clips_per_slice={_CLIPS_PER_SLICE}")
+    job = subprocess.Popen(words, cwd=ROOT, stdout=_NULL, stderr=_NULL)
 
     def is_over() -> bool:
         status = job.poll()
@@ -139,7 +142,7 @@ def _loop(kind: str, manifest: Path, out: Path, number: int) -> None:
     with manifest.open() as file:
         shares = list(csv.DictReader(file))[number::_LOOP_PROCESSES]
     videos = [str(manifest.parent / row["video"]) for row in shares]
-    chunks = [videos[start : start + CLIPS_PER_SLICE] for start in range(0, len(videos), CLIPS_PER_SLICE)]
+    chunks = [videos[start : start + _CLIPS_PER_SLICE] for start in range(0, len(videos), _CLIPS_PER_SLICE)]
     folder = out / str(number)
     folder.mkdir(parents=True)
     for index, _ in enumerate({"plain": _plain, "decord": _decord}[kind](chunks, folder)):
