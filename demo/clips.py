@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +41,12 @@ def held_out() -> tuple[Held, ...]:
         words = caption(scene, rng)
         found.setdefault(words, Held(scene, words))
     return tuple(found.values())
+
+
+def some_held_out(count: int) -> list[Held]:
+    """`count` of them, evenly spaced."""
+    every = held_out()
+    return [every[index] for index in np.linspace(0, len(every) - 1, count).round().astype(int)]
 
 
 def clip_of(scene: Scene, size_px: int = FRAME_PX) -> Tensor:

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from demo.asked import Asked, Task, tasks
-from demo.clips import NUM_FRAMES, Held, clip_of, held_out
+from demo.clips import NUM_FRAMES, Held, clip_of, some_held_out
 from demo.fidelity import fidelity, said
 from demo.train_clip import FRAME_PX
 from demo.train_style import NIGHT
@@ -136,8 +136,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     sampler = SamplerConfig(steps=arguments.steps, guidance_scale=arguments.guidance_scale, timestep_shift=2.0)
     model = _load(None if arguments.untrained else arguments.weights, arguments.backbone)
-    settings, held = Settings(model, sampler, str(arguments.style), arguments.strength), held_out()
-    held = [held[index] for index in np.linspace(0, len(held) - 1, arguments.captions).round().astype(int)]
+    settings = Settings(model, sampler, str(arguments.style), arguments.strength)
+    held = some_held_out(arguments.captions)
     found: dict[str, dict[str, float]] = {}
     for name in (part for part in tasks() if part in arguments.tasks.split(",")):
         measured = measure(settings, held, tasks()[name])

@@ -18,11 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from demo.clips import NUM_FRAMES, Held, clip_of, held_out
+from demo.clips import NUM_FRAMES, Held, clip_of, some_held_out
 from demo.fidelity import fidelity
 from demo.train_clip import FRAME_PX
 from demo.train_stunet import UPSCALER
@@ -35,8 +34,7 @@ from pipelines.progress import track
 from pipelines.storage import write_whole
 from stunet.inflate import InflationConfig
 from stunet.sampler import SamplerConfig
-from stunet.super_resolution import SsrConfig, super_resolve
-from stunet.temporal import fold, unfold
+from stunet.super_resolution import SsrConfig, enlarged, super_resolve
 from stunet.weights import read_metadata
 from stunet.windows import seam_ratio
 
@@ -68,12 +66,6 @@ def upscaled(model: LoadedModel, sampler: SamplerConfig, shown: Clips, ssr: SsrC
         prompts = model.prompts(words, LARGE_PX)
         parts.append(super_resolve(model.stunet, model.scheduler, prompts, small, shape, sampler, ssr, seeds))
     return torch.cat(parts)
-
-
-def enlarged(video_BCTHW: Tensor) -> Tensor:
-    """Bicubic, the plain way."""
-    frames_NCHW = F.interpolate(fold(video_BCTHW), (LARGE_PX, LARGE_PX), mode="bicubic", antialias=True)
-    return unfold(frames_NCHW, len(video_BCTHW)).clamp(-1, 1)
 
 
 def quality(videos_BCTHW: Tensor, shown: Clips, ssr: SsrConfig) -> dict[str, float]:
@@ -109,19 +101,19 @@ def main() -> None:
     inflation = InflationConfig(temporal_factor=4) if weights is None else read_metadata(weights).inflation
     files = ModelFiles(str(arguments.backbone), None if weights is None else str(weights), inflation)
     model, sampler = LoadedModel(files, "cpu", "fp32"), SamplerConfig(steps=arguments.steps, guidance_scale=1.0)
-    held = held_out()
-    shown = clips([held[index] for index in np.linspace(0, len(held) - 1, arguments.captions).round().astype(int)])
+    shown = clips(some_held_out(arguments.captions))
+    bicubic = enlarged(shown.small, (LARGE_PX, LARGE_PX))
     found: dict[str, dict[str, float]] = {}
     rows, labels = list[Tensor](), list[str]()
     for overlap in (int(part) for part in arguments.overlaps.split(",")):
         ssr = SsrConfig(arguments.window, overlap, arguments.noise_level)
         videos = upscaled(model, sampler, shown, ssr)
-        for name, made in (("truth", shown.large), ("bicubic", enlarged(shown.small)), ("model", videos)):
+        for name, made in (("truth", shown.large), ("bicubic", bicubic), ("model", videos)):
             found[f"{name}, overlap {overlap}"] = row = quality(made, shown, ssr)
             print(f"{name:<8} overlap {overlap}", "  ".join(f"{k} {v:.4f}" for k, v in row.items()), flush=True)
         rows += [*videos[:_SHEET_ROWS]]
         labels += [f"{words} (overlap {overlap})" for words in shown.captions[:_SHEET_ROWS]]
-    rows += [*enlarged(shown.small)[:_SHEET_ROWS]]
+    rows += [*bicubic[:_SHEET_ROWS]]
     labels += [f"{words} (bicubic)" for words in shown.captions[:_SHEET_ROWS]]
     arguments.out.mkdir(parents=True, exist_ok=True)
     Image.fromarray(contact_sheet([to_frames(video) for video in rows], labels)).save(arguments.out / "upscaled.png")

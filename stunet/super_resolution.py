@@ -38,6 +38,12 @@ class SsrConfig:
     noise_level: int = 20
 
 
+def enlarged(low_BCTHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames of (H, W) pixels, bicubic, clipped to [-1, 1]."""
+    frames_NCHW = F.interpolate(fold(low_BCTHW), size, mode="bicubic", antialias=True)
+    return unfold(frames_NCHW, len(low_BCTHW)).clamp(-1, 1)
+
+
 def low_resolution(low_BCTHW: Tensor, size: tuple[int, int], level_B: Tensor, noise: Tensor, scheduler: Any) -> Tensor:
     """What the U-Net sees beside the noisy video: frames enlarged to (H, W), noised to a level (in training too).
 
@@ -48,8 +54,7 @@ def low_resolution(low_BCTHW: Tensor, size: tuple[int, int], level_B: Tensor, no
         noise: Standard normal, like the result.
         scheduler: Whose `add_noise` is meant.
     """
-    frames_NCHW = F.interpolate(fold(low_BCTHW), size, mode="bicubic", antialias=True)
-    return scheduler.add_noise(unfold(frames_NCHW, len(low_BCTHW)).clamp(-1, 1), noise, level_B)
+    return scheduler.add_noise(enlarged(low_BCTHW, size), noise, level_B)
 
 
 def super_resolve(  # noqa: PLR0913, PLR0917  # as `sampler.sample`, with a video and windows
