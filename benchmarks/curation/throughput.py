@@ -1,7 +1,9 @@
 """The job on two CPUs against plain loops of two processes, all under way at once but taking turns.
 
 Each side runs for a few seconds while the others are stopped (SIGSTOP), again and again: a machine that is slow for a
-while is slow for all of them, which one after the other is not so. What counts is the middle half of each side's clips.
+while is slow for all of them, which one after the other is not so. They start level, each with one slice written, and
+what counts is the same stretch of time for all: from when the slowest has an eighth of its clips until the fastest has
+all but an eighth.
 """
 
 import csv
@@ -23,8 +25,8 @@ from curation.rows import Row, Setting
 from demo.processes import cpu_s, family
 
 _LOOP_PROCESSES = 2
-_CLIPS_PER_SLICE = 8
-"""Few: a slice that is done is all that is seen of progress."""
+_CLIPS_PER_SLICE = 32
+"""The job's default. A slice that is done is all that is seen of progress: a thousand clips are enough for a rate."""
 _TURN_S, _LOOK_S = 4.0, 0.1
 _NULL = subprocess.DEVNULL
 
@@ -32,6 +34,7 @@ _NULL = subprocess.DEVNULL
 class Moment(NamedTuple):
     """How far a side is, and what it took until then."""
 
+    at_s: float
     clips: int
     cpu_s: float
     running_s: float
@@ -54,8 +57,10 @@ def rows(setting: Setting) -> Iterator[Row]:
         folder = setting.folder / f"throughput{number}"
         sides = {"job": _job(manifest, folder / "job")}
         sides |= {kind: _loops(kind, manifest, folder / kind) for kind in ("plain", "decord")}
-        for kind, moments in zip(sides, _taking_turns(list(sides.values())), strict=True):
-            found[kind].append(_rates(moments))
+        every = _taking_turns(list(sides.values()))
+        start_s, end_s = _steady(every)
+        for kind, moments in zip(sides, every, strict=True):
+            found[kind].append(_rates([moment for moment in moments if start_s <= moment.at_s <= end_s]))
     for kind, other, bar in (
         ("plain", "plain loop of the same kernel and writer", ">= 0.95"),
         ("decord", "decord and webdataset.ShardWriter", ">= 1.25"),
@@ -69,25 +74,38 @@ def rows(setting: Setting) -> Iterator[Row]:
 
 def _taking_turns(sides: Sequence[Side]) -> list[list[Moment]]:
     """What came of each side, moment by moment, until all are done."""
-    moments: list[list[Moment]] = [[] for _ in sides]
+    every: list[list[Moment]] = [[] for _ in sides]
     running_s = [0.0] * len(sides)
+
+    def turn(number: int, is_over: Callable[[float], bool]) -> None:
+        """Let a side run until it is done or its turn is over, told from the seconds it had."""
+        side, moments = sides[number], every[number]
+        _signal(side, psutil.Process.resume)
+        start = time.monotonic()
+        while not side.is_over() and not is_over(ran_s := time.monotonic() - start):
+            done = _CLIPS_PER_SLICE * side.slices_done()
+            if done > (moments[-1].clips if moments else 0):
+                spent_s = sum(cpu_s(pid) for pid in side.pids)
+                moments.append(Moment(time.monotonic(), done, spent_s, running_s[number] + ran_s))
+            time.sleep(_LOOK_S)
+        _signal(side, psutil.Process.suspend)
+        running_s[number] += time.monotonic() - start
+
     for side in sides:
         _signal(side, psutil.Process.suspend)
+    for number, moments in enumerate(every):
+        turn(number, lambda _, moments=moments: bool(moments))
     while not all(side.is_over() for side in sides):
-        for number, side in enumerate(sides):
-            if side.is_over():
-                continue
-            _signal(side, psutil.Process.resume)
-            start = time.monotonic()
-            while (ran_s := time.monotonic() - start) < _TURN_S and not side.is_over():
-                done = _CLIPS_PER_SLICE * side.slices_done()
-                if not moments[number] or done > moments[number][-1].clips:
-                    spent_s = sum(cpu_s(pid) for pid in side.pids)
-                    moments[number].append(Moment(done, spent_s, running_s[number] + ran_s))
-                time.sleep(_LOOK_S)
-            _signal(side, psutil.Process.suspend)
-            running_s[number] += time.monotonic() - start
-    return moments
+        for number in range(len(sides)):
+            turn(number, lambda ran_s: ran_s >= _TURN_S)
+    return every
+
+
+def _steady(every: Sequence[Sequence[Moment]]) -> tuple[float, float]:
+    """From when the slowest side has an eighth of its clips until the fastest has all but an eighth."""
+    start_s = max(next(moment.at_s for moment in own if moment.clips >= own[-1].clips / 8) for own in every)
+    end_s = min(next(moment.at_s for moment in own if moment.clips >= own[-1].clips * 7 / 8) for own in every)
+    return start_s, end_s
 
 
 def _signal(side: Side, do: Callable[[psutil.Process], None]) -> None:
@@ -99,10 +117,8 @@ def _signal(side: Side, do: Callable[[psutil.Process], None]) -> None:
 
 
 def _rates(moments: Sequence[Moment]) -> tuple[float, float]:
-    """Clips per CPU second and per second in the middle half: the slope of a line through all moments."""
-    last = moments[-1].clips
-    middle = [moment for moment in moments if last / 4 <= moment.clips <= 3 * last / 4]
-    done, spent_s, running_s = np.array(middle, float).T
+    """Clips per CPU second and per second: the slope of a line through all moments."""
+    _, done, spent_s, running_s = np.array(moments, float).T
     return float(np.polyfit(spent_s, done, 1)[0]), float(np.polyfit(running_s, done, 1)[0])
 
 
