@@ -78,11 +78,11 @@ UPSCALER = Recipe(
     size_px=LARGE_PX,
     upscaling=UpscalingSettings(low_size_px=FRAME_PX, window=8, noise_levels=HIGHEST_LEVEL),
     inflation=InflationSettings(temporal_factor=4),
-    objective=ObjectiveSettings(),
+    objective=ObjectiveSettings(min_snr_gamma=None),
     tasks=TaskSettings(),
 )
-"""Windows of half a clip: so seams between them can be looked for. What is large is known from the small frames, so the
-loss weighs what is fine: timesteps are not shifted, and min-SNR is on."""
+"""Windows of half a clip: so seams between them can be looked for. What is large is known from the small frames, so
+timesteps are not shifted; and it is known at any noise, so the loss weighs all of them, without min-SNR."""
 
 
 class DecayingPlan(Plan):

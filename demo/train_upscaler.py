@@ -2,7 +2,7 @@
 
     python -m demo.train_upscaler --out demo/weights/upscaler
 
-A few minutes on one core. As in DeepFloyd IF's second stage the small frame is enlarged, noised to a level that is told
+A quarter of an hour on one core. As in DeepFloyd IF's second stage the small frame is enlarged, noised to a level that is told
 to the U-Net as its class label, and stands behind the noisy frame on the channels. Its text encoder is the backbone's.
 
 Shape letters: B batch, C channels, T frames (here one), H height, W width.
@@ -54,7 +54,7 @@ UNET: dict[str, Any] = {
 class Recipe:
     """All that decides the weights."""
 
-    steps: int = 200
+    steps: int = 2000
     frames_per_step: int = 12
     lr: float = 2e-3
     ema_decay: float = 0.99
