@@ -55,7 +55,7 @@ bench-curation: $(VENV)/installed
 	$(BIN)/python benchmarks/bench_curation.py $(if $(CLIPS),--clips "$(CLIPS)")
 
 bench-%: $(VENV)/installed
-	$(BIN)/python benchmarks/bench_$*.py
+	$(BIN)/python benchmarks/bench_$(subst -,_,$*).py
 
 ui: $(VENV)/installed  ## the MLflow UI of the demo, on loopback
 	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(or $(OUT),out/demo)/mlflow.db" --host 127.0.0.1 --port $(PORT)

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ratio:
-    """CPU time of A over that of B, pair by pair."""
+    """Time of A over that of B, pair by pair."""
 
     name: str
     ratios: tuple[float, ...]
     a_s: float
-    """Median CPU seconds of A."""
+    """Median seconds of A."""
     b_s: float
+    times_s: tuple[tuple[float, float], ...] = ()
+    """Of A and B, pair by pair."""
+    clock: str = "CPU"
+    """Whose seconds they are."""
 
     @property
     def median(self) -> float:
@@ -22,7 +26,8 @@ class Ratio:
 
     def __str__(self) -> str:
         pairs = f"min {min(self.ratios):.3f}, max {max(self.ratios):.3f}, {len(self.ratios)} pairs"
-        return f"{self.name:<64} {self.median:.3f}  ({pairs}; {self.a_s:.4f} s / {self.b_s:.4f} s of CPU)"
+        times = f"{self.a_s:.4f} s / {self.b_s:.4f} s of {self.clock}"
+        return f"{self.name:<64} {self.median:.3f}  ({pairs}; {times})"
 
 
 def in_pairs(
@@ -31,22 +36,27 @@ def in_pairs(
     b: Callable[[], object],
     pairs: int = 7,
     clock: Callable[[], float] | None = None,
+    warm_ups: int = 1,
 ) -> Ratio:
-    """Time both sides in turn, after one uncounted run of each.
+    """Time both sides in turn, after some uncounted runs of each.
 
     Args:
         name: What the ratio is called.
         a: The side above the line.
         b: The side below it.
         pairs: How often.
-        clock: CPU seconds spent so far; None: by this process and the children that it has waited for.
+        clock: Seconds spent so far, its `name` told beside them; None: CPU seconds of this process and the children
+            that it has waited for.
+        warm_ups: Uncounted runs of each side.
     """
     read = clock or cpu_s
-    a()
-    b()
-    times = [(_spent(a, read), _spent(b, read)) for _ in range(pairs)]
+    for _ in range(warm_ups):
+        a()
+        b()
+    times = tuple((_spent(a, read), _spent(b, read)) for _ in range(pairs))
     a_s, b_s = (statistics.median(side) for side in zip(*times, strict=True))
-    return Ratio(name, tuple(first / second for first, second in times), a_s, b_s)
+    ratios = tuple(first / second for first, second in times)
+    return Ratio(name, ratios, a_s, b_s, times, getattr(clock, "name", "CPU"))
 
 
 def cpu_s() -> float:

@@ -172,7 +172,8 @@ class Folder:
         extra = {"run": "demo-stunet", "step": report.step, **geometry}
         told = extra | {"recipe": {key: value for key, value in _plain(recipe).items() if key != "inflation"}}
         average = state.of_kind("ema")
-        weights.save(self._model.stunet, self._out / "model", backbone.name, backbone.digest, told, values=average)
+        place, schedule = self._out / "model", backbone.schedule
+        weights.save(self._model.stunet, place, backbone.name, backbone.digest, told, values=average, schedule=schedule)
         write_checkpoint(self._out / "checkpoints", state, facts)
         prune(self._out / "checkpoints", _KEPT)
 

@@ -25,7 +25,7 @@ def main(config: TrainConfig) -> None:
     from pipelines.cluster import ray_cluster
     from pipelines.curation.catalog import CatalogError
     from pipelines.training.record import RunRefusedError
-    from pipelines.training.run import train
+    from pipelines.training.run import TrainingAbortedError, train
     from pipelines.training.stopping import stop_on_sigterm
 
     # How soon a dead or finished worker is noticed; Ray Train's own 2 s are for clusters of hundreds.
@@ -33,7 +33,7 @@ def main(config: TrainConfig) -> None:
     try:
         with ray_cluster(config.ray, os.environ), stop_on_sigterm() as stop:
             result = train(config, _git_sha(), stop)
-    except (CatalogError, RunRefusedError) as error:
+    except (CatalogError, RunRefusedError, TrainingAbortedError) as error:
         sys.exit(str(error))
     losses = "" if result.first_loss is None else f", loss {result.first_loss:.4f} -> {result.last_loss:.4f}"
     sys.stdout.write(f"steps {result.first_step} -> {result.last_step}{losses}\nmodel {result.model}\n")

@@ -15,7 +15,18 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from stunet.text import TextEncoder, load_text_encoder
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_SCHEDULER = "scheduler/scheduler_config.json"
+_SCHEDULE_KEYS = (
+    "prediction_type",
+    "num_train_timesteps",
+    "beta_schedule",
+    "beta_start",
+    "beta_end",
+    "rescale_betas_zero_snr",
+)
 _TWO_TEXTS = "text_time"
+_CACHED = "models--"
+"""How the hub's cache begins the name of a repository's folder."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 NEEDED_FILES = (
     "*.json",
@@ -42,7 +53,7 @@ class Backbone:
         scheduler: Its noise schedule and prediction type, as diffusers' DDPM scheduler: what training needs.
         vae: None where the U-Net works on pixels.
         text_encoder: Frozen.
-        name: Of the folder, for people.
+        name: For people, see `backbone_name`.
         digest: sha256 over the U-Net's weight files, 64 hex digits.
     """
 
@@ -52,6 +63,11 @@ class Backbone:
     text_encoder: TextEncoder
     name: str
     digest: str
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        """What temporal weights were trained with besides the U-Net, as `backbone_schedule` gives it."""
+        return _facts(self.scheduler)
 
 
 def load_backbone(path: str | Path) -> Backbone:
@@ -67,7 +83,7 @@ def load_backbone(path: str | Path) -> Backbone:
         TextError: The text encoder cannot be loaded.
     """
     folder = find_backbone(path)
-    for file in ("unet/config.json", "scheduler/scheduler_config.json"):
+    for file in ("unet/config.json", _SCHEDULER):
         if not (folder / file).is_file():
             raise BackboneError(f"{path}: a diffusers folder is expected, {file} is missing")
     _check_text(folder)
@@ -77,7 +93,7 @@ def load_backbone(path: str | Path) -> Backbone:
     if (folder / "vae").is_dir():
         vae = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, low_cpu_mem_usage=False)
         vae.requires_grad_(False).eval()
-    return Backbone(unet.eval(), _schedule(folder), vae, load_text_encoder(folder), folder.name, digest)
+    return Backbone(unet.eval(), _schedule(folder), vae, load_text_encoder(folder), backbone_name(path), digest)
 
 
 def find_backbone(path: str | Path, fetch: Callable[[str], str] | None = None) -> Path:
@@ -106,6 +122,42 @@ def _from_hub(name: str) -> str:
     return snapshot_download(name, allow_patterns=list(NEEDED_FILES))
 
 
+def backbone_name(path: str | Path) -> str:
+    """What people call a backbone: a hub name, also for the copy of it in the hub's cache, or a folder's own name.
+
+    Args:
+        path: What was given to `find_backbone`, or what that gave.
+    """
+    if not Path(path).is_dir():
+        return str(path)
+    folder = Path(path).resolve()
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith(_CACHED):  # models--organisation--model
+        return repository.removeprefix(_CACHED).replace("--", "/")
+    return folder.name
+
+
+def backbone_schedule(path: str | Path) -> dict[str, Any]:
+    """Noise schedule and prediction type of a diffusers folder, without loading its weights.
+
+    Returns:
+        The keys of diffusers' schedulers: `prediction_type`, `num_train_timesteps`, `beta_schedule`, `beta_start` and
+        `beta_end` (but of a cosine schedule, which has no use for them), and `rescale_betas_zero_snr`.
+
+    Raises:
+        BackboneError: There is none, or not one of diffusion.
+    """
+    if not (Path(path) / _SCHEDULER).is_file():
+        raise BackboneError(f"{path}: a diffusers folder is expected, {_SCHEDULER} is missing")
+    return _facts(_schedule(Path(path)))
+
+
+def _facts(scheduler: DDPMScheduler) -> dict[str, Any]:
+    config = scheduler.config
+    unused = ("beta_start", "beta_end") if config["beta_schedule"] == "squaredcos_cap_v2" else ()
+    return {key: config[key] for key in _SCHEDULE_KEYS if key not in unused}
+
+
 def _check_text(folder: Path) -> None:
     """SDXL's U-Nets, and only they, take what two text encoders make."""
     kind = json.loads((folder / "unet" / "config.json").read_text()).get("addition_embed_type")
@@ -118,7 +170,7 @@ def _check_text(folder: Path) -> None:
 
 
 def _schedule(folder: Path) -> Any:
-    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    config = json.loads((folder / _SCHEDULER).read_text())
     if "beta_schedule" not in config:
         kind = config.get("_class_name")
         raise BackboneError(f"{folder}: scheduler: a diffusion schedule with `beta_schedule` expected, given {kind}")

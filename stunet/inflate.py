@@ -20,7 +20,8 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
-from stunet.temporal import TemporalAttention, TemporalConv, TemporalDownsample, TemporalUpsample, fold, unfold
+from stunet.inflated import Inflated, Widened
+from stunet.temporal import TemporalAttention, TemporalConv, TemporalDownsample, TemporalLayer, TemporalUpsample
 
 _BLOCKS = {
     "DownBlock2D",
@@ -37,10 +38,6 @@ _BLOCKS = {
     "ResnetUpsampleBlock2D",
     "SimpleCrossAttnUpBlock2D",
 }
-
-
-_TEXT = "encoder_hidden_states"
-"""By this name diffusers' blocks hand the text to their layers."""
 
 
 class InflationError(ValueError):
@@ -85,60 +82,6 @@ class InflationConfig:
             )
 
 
-class Inflated(nn.Module):
-    """One image layer on every frame, then one temporal layer on the video."""
-
-    def __init__(self, spatial: nn.Module, temporal: nn.Module | None = None) -> None:
-        super().__init__()
-        self.spatial = spatial
-        self.temporal = temporal
-
-    def forward(self, video_BCTHW: Tensor, *conditions: Any, **named: Any) -> Any:
-        """The image layer's call, with (B, C, T, H, W) for (B, C, H, W); conditions are per video."""
-        batch, num_frames = video_BCTHW.shape[0], video_BCTHW.shape[2]
-        made = self.spatial(
-            fold(video_BCTHW),
-            *_per_frame(conditions, num_frames),
-            **{k: _per_frame(v, num_frames) for k, v in named.items()},
-        )
-        text_BLD = named.get(_TEXT)
-        if isinstance(made, tuple):
-            return (self._in_time(made[0], batch, text_BLD), *made[1:])
-        return self._in_time(made, batch, text_BLD)
-
-    def _in_time(self, frames_NCHW: Tensor, batch: int, text_BLD: Tensor | None) -> Tensor:
-        video_BCTHW = unfold(frames_NCHW, batch)
-        if self.temporal is None:
-            return video_BCTHW
-        if isinstance(self.temporal, TemporalAttention):
-            return self.temporal(video_BCTHW, text_BLD)
-        return self.temporal(video_BCTHW)
-
-
-class Widened(Inflated):
-    """The first convolution on <J, C, M> (section 4): the image's own on J, a new one, zero at init, on C and M.
-
-    Together they are one convolution with more input channels. Without C and M, where nothing is known, it takes J.
-    """
-
-    def __init__(self, spatial: nn.Conv2d) -> None:
-        super().__init__(spatial)
-        size, padding = spatial.kernel_size[0], spatial.padding[0]
-        assert isinstance(padding, int)
-        known = nn.Conv2d(spatial.in_channels + 1, spatial.out_channels, size, padding=padding, bias=False)
-        nn.init.zeros_(known.weight)
-        self.known = known.to(spatial.weight)
-
-    def forward(self, video_BCTHW: Tensor, *conditions: Any, **named: Any) -> Any:
-        """(B, C, T, H, W) or (B, 2C + 1, T, H, W)."""
-        assert isinstance(self.spatial, nn.Conv2d)
-        channels = self.spatial.in_channels
-        made_BCTHW = super().forward(video_BCTHW[:, :channels], *conditions, **named)
-        if video_BCTHW.shape[1] == channels:
-            return made_BCTHW
-        return made_BCTHW + unfold(self.known(fold(video_BCTHW[:, channels:])), video_BCTHW.shape[0])
-
-
 class STUNet(nn.Module):
     """The space-time U-Net: an image U-Net whose spatial layers are frozen, with temporal ones between them.
 
@@ -177,7 +120,8 @@ class STUNet(nn.Module):
 def inflate(unet: nn.Module, config: InflationConfig | None = None) -> STUNet:
     """Interleave temporal layers with the layers of an image U-Net.
 
-    The image U-Net stays usable: the STUNet shares its weights (no copy), which are frozen here for both.
+    The image U-Net stays usable: the STUNet shares its weights (no copy), which are frozen here for both, in whatever
+    precision they are. What is new is on their device, and in fp32 whatever that precision is: it trains.
 
     Args:
         unet: A `UNet2DConditionModel` of Stable Diffusion, SDXL or DeepFloyd IF topology, pixel or latent space.
@@ -198,12 +142,28 @@ def inflate(unet: nn.Module, config: InflationConfig | None = None) -> STUNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         num_resizers = _Inflation(config, _num_resizers(unet.down_blocks, "downsamplers")).wrap(inflated)
+    for layer in [module for module in inflated.modules() if isinstance(module, TemporalLayer)]:
+        layer.to(unet.device)  # made on the CPU: the same random weights for every device
     return STUNet(inflated, config, 2**num_resizers)
 
 
 def temporal_parameters(stunet: STUNet) -> dict[str, nn.Parameter]:
     """The parameters that train, by their name in `stunet.named_parameters()`: temporal ones, and the widening's."""
     return {name: value for name, value in stunet.named_parameters() if _is_new(name)}
+
+
+def checkpoint_activations(stunet: nn.Module) -> None:
+    """Keep only what goes into each image layer; backward computes the rest anew, with the same gradients.
+
+    Less memory for about one more forward pass. diffusers' own `enable_gradient_checkpointing` leaves out what follows
+    an image attention, so most temporal layers would keep their activations.
+
+    Args:
+        stunet: Changed in place.
+    """
+    for module in stunet.modules():
+        if isinstance(module, Inflated):
+            module.is_checkpointed = True
 
 
 def image_state_dict(stunet: STUNet) -> dict[str, Tensor]:
@@ -254,7 +214,7 @@ class _Inflation:
             if attention is not None:
                 block.attentions[j] = Inflated(attention, self._temporal(channels, level, _text_width(attention)))
 
-    def _resizer(self, block: Any, name: str, level: int, temporal: type[nn.Module]) -> int:
+    def _resizer(self, block: Any, name: str, level: int, temporal: type[TemporalDownsample | TemporalUpsample]) -> int:
         """Wrap the block's spatial resizer, if it has one; returns how many levels it changes."""
         if not getattr(block, name, None):
             return 0
@@ -265,7 +225,7 @@ class _Inflation:
         )
         return 1
 
-    def _temporal(self, channels: int, level: int, text_width: int = 0) -> nn.Module:
+    def _temporal(self, channels: int, level: int, text_width: int = 0) -> TemporalLayer:
         config = self.config
         if level < self.coarsest:
             return TemporalConv(channels, config.conv_frames, config.conv_pixels)
@@ -283,19 +243,6 @@ def _text_width(attention: Any) -> int:
     if isinstance(attention, Transformer2DModel):
         return attention.config["cross_attention_dim"] or 0
     return getattr(attention, "added_kv_proj_dim", None) or 0
-
-
-def _per_frame(condition: Any, num_frames: int) -> Any:
-    """Repeat per-video tensors, wherever they sit in tuples and mappings, for every frame."""
-    if isinstance(condition, Tensor):
-        return condition if num_frames == 1 else condition.repeat_interleave(num_frames, dim=0)
-    if isinstance(condition, torch.Size):  # upsample_size, (T, H, W): T is not the image layer's to choose
-        return condition[-2:]
-    if isinstance(condition, dict):
-        return {key: _per_frame(value, num_frames) for key, value in condition.items()}
-    if isinstance(condition, tuple | list):
-        return type(condition)(_per_frame(value, num_frames) for value in condition)
-    return condition
 
 
 def _check_blocks(unet: Any) -> None:

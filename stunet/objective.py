@@ -4,6 +4,7 @@ Everything random about a sample is a function of (seed, global sample index) an
 batch, or what was drawn before. Shape letters: B batch, C channels, T frames, H height, W width.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from torch import Tensor
 QUANTILES = tuple(tenth / 10 for tenth in range(1, 10))
 """Of the schedule's timesteps: where held-out loss is told."""
 _HELD_OUT_STREAM = 2
+_LEAST_SIGNAL = 1e-12
+"""Of alpha_bar: a schedule rescaled to end without any signal has a last logSNR of minus infinity."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class ObjectiveConfig:
 
     Attributes:
         timestep_shift: s of logSNR' = logSNR - 2 log s, in 1..3: frames are redundant, so a video needs more noise than
-            an image for the same loss of information. 1 draws timesteps uniformly.
+            an image for the same loss of information. Truncated where the schedule ends (`timestep_table`). 1 draws
+            timesteps uniformly.
         min_snr_gamma: gamma of min-SNR weights (arXiv 2303.09556); None weighs every timestep alike.
         text_dropout: Share of samples trained without text, for classifier-free guidance.
     """
@@ -95,7 +99,12 @@ def fixed_draw(sample_indices: Sequence[int], video_shape: tuple[int, int, int, 
 
 
 def timestep_table(num_timesteps: int, shift: float, alphas_cumprod: Tensor | None) -> Tensor:
-    """Where each timestep moves: table[t] has the logSNR of t less 2 log s, as nearly as the schedule has one.
+    """Where each timestep moves, (num_timesteps,), rising: the one with its logSNR less 2 log s.
+
+    A schedule that ends early (Stable Diffusion's, at a logSNR of -5.4) has no such timestep for its last ones, and
+    they must not all become the last. So the shifted distribution is truncated to what the schedule has: with t* the
+    time whose shifted logSNR is the schedule's last, table[i] has logSNR(i t* / (num_timesteps - 1)) - 2 log s. t* is
+    rounded up: of a cosine schedule less than one timestep would be cut, and so nothing is.
 
     Raises:
         ValueError: `shift` is not 1 and `alphas_cumprod` is None.
@@ -104,12 +113,13 @@ def timestep_table(num_timesteps: int, shift: float, alphas_cumprod: Tensor | No
         return torch.arange(num_timesteps)
     if alphas_cumprod is None:
         raise ValueError(f"timestep_shift {shift}: the schedule is needed too, give alphas_cumprod")
-    log_snr = log_signal_to_noise(alphas_cumprod)
-    wanted = log_snr - 2 * np.log(shift)
-    # logSNR falls with t: search its negative, which rises.
-    right = torch.searchsorted(-log_snr, -wanted).clamp(1, num_timesteps - 1)
-    is_left_nearer = (log_snr[right - 1] - wanted) < (wanted - log_snr[right])
-    return torch.where(is_left_nearer, right - 1, right)
+    # logSNR falls with t: interpolation wants its negative, which rises.
+    noisiness = -log_signal_to_noise(alphas_cumprod.cpu().clamp(min=_LEAST_SIGNAL)).numpy()
+    timesteps = np.arange(num_timesteps)
+    more = 2 * math.log(shift)
+    last = math.ceil(np.interp(noisiness[-1] - more, noisiness, timesteps))
+    wanted = np.interp(np.linspace(0, last, num_timesteps), timesteps, noisiness) + more
+    return torch.from_numpy(np.interp(wanted, noisiness, timesteps).round().astype(np.int64))
 
 
 def log_signal_to_noise(alphas_cumprod: Tensor) -> Tensor:

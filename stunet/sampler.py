@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args
 
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
@@ -18,15 +17,28 @@ from torch import Tensor
 
 from stunet.objective import timestep_table
 from stunet.text import Text
-from stunet.thresholding import thresholded
+from stunet.thresholding import Kind, check_space, thresholded
 
 SchedulerName = Literal["ddim", "ddpm", "dpm++", "unipc"]
-_SCHEDULERS: dict[str, Any] = {
-    "ddim": DDIMScheduler,
-    "ddpm": DDPMScheduler,
-    "dpm++": DPMSolverMultistepScheduler,
-    "unipc": UniPCMultistepScheduler,
+_SCHEDULERS: dict[str, tuple[Any, Mapping[str, Any]]] = {
+    # diffusers' own DDIM takes no timesteps, and rounds its strides; of order 1 DPM-Solver++ is DDIM (its section 4).
+    "ddim": (DPMSolverMultistepScheduler, {"solver_order": 1}),
+    "ddpm": (DDPMScheduler, {"clip_sample": False, "variance_type": "fixed_small"}),
+    "dpm++": (DPMSolverMultistepScheduler, {}),
+    "unipc": (UniPCMultistepScheduler, {}),
 }
+_OWN_GRID = "unipc"
+"""diffusers' UniPC takes no timesteps, and sigmas for flow matching alone."""
+_TRAINED = (
+    "num_train_timesteps",
+    "beta_schedule",
+    "beta_start",
+    "beta_end",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+    "prediction_type",
+)
+"""Keys of a scheduler's configuration that its U-Net was trained with."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +51,32 @@ class SamplerConfig:
         steps: Denoising steps, two evaluations of the U-Net each (with and without text).
         guidance_scale: w of classifier-free guidance (arXiv 2207.12598): 1 is the conditional model, without guidance.
         guidance_rescale: phi in 0..1 of arXiv 2305.08891, section 3.4: pulls the guided prediction's spread back.
-        thresholding: Of the predicted video: `none`, `static` (clip to [-1, 1]) or `dynamic` (arXiv 2205.11487,
-            section 2.3), with one quantile a video, never one a frame: that would flicker.
-        dynamic_quantile: Of dynamic thresholding.
-        timestep_shift: s of logSNR' = logSNR - 2 log s for the sampling grid, as in training; `dpm++` only.
+        thresholding: Of the predicted video: `none`, `static` (clip to [-1, 1]), `dynamic` (arXiv 2205.11487, section
+            2.3), with one quantile a video, never one a frame: that would flicker; or `auto`, what the backbone's
+            scheduler says (`thresholding.resolved`). Pixels alone can be thresholded.
+        dynamic_quantile: Of `dynamic`; `auto` takes the backbone's.
+        timestep_shift: s of logSNR' = logSNR - 2 log s for the sampling grid, as in training; not with `unipc`.
     """
 
     scheduler: SchedulerName = "dpm++"
     steps: int = 25
     guidance_scale: float = 3.0
     guidance_rescale: float = 0.0
-    thresholding: Literal["none", "static", "dynamic"] = "none"
+    thresholding: Kind = "auto"
     dynamic_quantile: float = 0.995
     timestep_shift: float = 1.0
 
     def __post_init__(self) -> None:
         if self.scheduler not in _SCHEDULERS:
             raise ValueError(f"scheduler: one of {', '.join(_SCHEDULERS)} expected, given {self.scheduler!r}")
-        if self.thresholding not in ("none", "static", "dynamic"):
-            raise ValueError(f"thresholding: none, static or dynamic expected, given {self.thresholding!r}")
+        if self.thresholding not in get_args(Kind):
+            raise ValueError(f"thresholding: one of {', '.join(get_args(Kind))} expected, given {self.thresholding!r}")
         if self.steps < 1:
             raise ValueError(f"steps: at least 1 expected, given {self.steps}")
         if not 0.0 <= self.guidance_rescale <= 1.0:
             raise ValueError(f"guidance_rescale: 0 to 1 expected, given {self.guidance_rescale}")
-        if self.timestep_shift != 1.0 and self.scheduler != "dpm++":
-            raise ValueError(f"timestep_shift: only dpm++ takes a shifted grid, given {self.scheduler}")
+        if self.timestep_shift != 1.0 and self.scheduler == _OWN_GRID:
+            raise ValueError("timestep_shift: ddim, ddpm and dpm++ take a shifted grid, given unipc")
 
 
 @dataclass(frozen=True)
@@ -128,9 +141,10 @@ def sample(  # noqa: PLR0913, PLR0917  # the room's face: model, schedule, condi
         (B, C, T, H, W) fp32 on the text's device, clipped to [-1, 1] where C is 3 (pixels).
 
     Raises:
-        ValueError: Another number of seeds than of texts.
+        ValueError: Another number of seeds than of texts, or thresholding of latents.
     """
     check_seeds(seeds, len(prompts.text_BLD))
+    check_space(config.thresholding, shape[0])
     noise_BCTHW = initial_noise(seeds, shape).to(prompts.text_BLD.device)
     denoiser = thresholded(guided(stunet, config), scheduler, config.thresholding, config.dynamic_quantile)
     video_BCTHW = denoise(denoiser, prompts, make_scheduler(scheduler, config), noise_BCTHW, seeds, on_step)
@@ -225,23 +239,40 @@ def rescaled(guided_BCTHW: Tensor, conditional_BCTHW: Tensor, phi: float) -> Ten
 def make_scheduler(scheduler: Any, config: SamplerConfig) -> Any:
     """The config's scheduler, diffusers' own, on the backbone's schedule, its timesteps set.
 
-    Thresholding is ours (`thresholding.thresholded`): diffusers' stops at videos of 16 million values.
+    Of the backbone's scheduler only what its U-Net was trained with is taken: the betas and the prediction type. How
+    its own sampler made images (its order, grid, Karras sigmas, clipping) is no property of the U-Net, and the keys
+    mean different things to different schedulers. Thresholding is ours (`thresholding.thresholded`): diffusers' stops
+    at videos of 16 million values.
+
+    Raises:
+        ValueError: More steps than the schedule has timesteps, or a number of which `unipc` makes another.
     """
-    made = _SCHEDULERS[config.scheduler].from_config(
-        scheduler.config,
-        clip_sample=False,
-        thresholding=False,
-        timestep_spacing="trailing",
-        variance_type="fixed_small" if config.scheduler == "ddpm" else None,
-    )
-    made.set_timesteps(config.steps)
-    if config.timestep_shift == 1.0:
+    num_timesteps = scheduler.config["num_train_timesteps"]
+    if config.steps > num_timesteps:
+        raise ValueError(f"steps: at most the schedule's {num_timesteps} timesteps expected, given {config.steps}")
+    trained = {key: scheduler.config[key] for key in _TRAINED if key in scheduler.config}
+    kind, own = _SCHEDULERS[config.scheduler]
+    made = kind(**trained, **own, timestep_spacing="trailing")
+    if config.scheduler == _OWN_GRID:
+        made.set_timesteps(config.steps)
+        if len(made.timesteps) != config.steps:  # it counts in floating point
+            raise ValueError(f"steps: diffusers' unipc cannot make {config.steps}, give one step more or less")
         return made
-    num_timesteps = made.config.num_train_timesteps
+    trailing = (torch.arange(1, config.steps + 1) * num_timesteps / config.steps).round().long() - 1
     table = timestep_table(num_timesteps, config.timestep_shift, scheduler.alphas_cumprod)
-    grid = table[made.timesteps.round().long().clamp(0, num_timesteps - 1)].unique().flip(0)
-    made.set_timesteps(timesteps=grid.tolist())
+    made.set_timesteps(timesteps=_distinct(table[trailing], num_timesteps).flip(0).tolist())
     return made
+    even = (torch.arange(1, config.steps + 1) * num_timesteps / config.steps).round().long() - 1
+    table = timestep_table(num_timesteps, config.timestep_shift, scheduler.alphas_cumprod)
+    made.set_timesteps(timesteps=_distinct(table[even], num_timesteps).flip(0).tolist())
+    return made
+
+
+def _distinct(rising: Tensor, num_timesteps: int) -> Tensor:
+    """Timesteps that rise by at least 1, as near to the given ones as there is room below `num_timesteps`."""
+    places = torch.arange(len(rising))
+    spread = (rising - places).cummax(0).values + places
+    return spread.minimum(num_timesteps - len(rising) + places)
 
 
 assert set(_SCHEDULERS) == set(get_args(SchedulerName))

@@ -31,11 +31,14 @@ class SsrConfig:
         window: Frames that pass the U-Net together.
         overlap: Frames that neighbouring windows share; the paper has 2.
         noise_level: Timestep of the schedule to which the low-resolution frames are noised: 0 adds next to nothing.
+        windows_per_batch: Windows of each video that pass the U-Net at once, as memory allows; None: all. The video is
+            the same.
     """
 
     window: int = 16
     overlap: int = 2
     noise_level: int = 20
+    windows_per_batch: int | None = None
 
 
 def enlarged(low_BCTHW: Tensor, size: tuple[int, int]) -> Tensor:
@@ -85,19 +88,22 @@ def super_resolve(  # noqa: PLR0913, PLR0917  # as `sampler.sample`, with a vide
         (B, C, T, H, W), clipped to [-1, 1] where C is 3.
 
     Raises:
-        ValueError: Another number of seeds than of videos, a U-Net that takes another number of channels, or an overlap
-            that is not shorter than the window.
+        ValueError: Another number of seeds than of videos, a U-Net that takes another number of channels, a level of
+            noise that the schedule has not, or an overlap that is not shorter than the window.
     """
     check_seeds(seeds, len(low_BCTHW))
     taken, made = stunet.unet.config["in_channels"], shape[0]
     if taken != made + 3:
         raise ValueError(f"super-resolution: a U-Net of {made + 3} input channels expected, given one of {taken}")
+    num_levels = len(scheduler.alphas_cumprod)
+    if not 0 <= ssr.noise_level < num_levels:
+        raise ValueError(f"noise_level: 0 to {num_levels - 1} expected, given {ssr.noise_level}")
     level_B = torch.full((len(low_BCTHW),), ssr.noise_level, device=low_BCTHW.device)
     noise = initial_noise([seed ^ _NOISE_SEED for seed in seeds], (3, *shape[1:])).to(low_BCTHW)
     beside = low_resolution(low_BCTHW, (shape[2], shape[3]), level_B, noise, scheduler)
     others = {"class_labels": level_B} if stunet.unet.class_embedding is not None else {}
     whole = replace(prompts, beside_BKTHW=beside, others={**prompts.others, **others})
-    denoiser = windowed(guided(stunet, config), ssr.window, ssr.overlap)
+    denoiser = windowed(guided(stunet, config), ssr.window, ssr.overlap, ssr.windows_per_batch)
     denoiser = thresholded(denoiser, scheduler, config.thresholding, config.dynamic_quantile)
     start = initial_noise(seeds, shape).to(low_BCTHW.device)
     video_BCTHW = denoise(denoiser, whole, make_scheduler(scheduler, config), start, seeds, on_step)

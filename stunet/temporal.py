@@ -18,7 +18,16 @@ _POSITION_WIDTH = 32
 """Sines and cosines that tell a frame's number."""
 
 
-class TemporalConv(nn.Module):
+class TemporalLayer(nn.Module):
+    """What all of them have in common: the precision of their weights."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """fp32 while they train beside frozen weights of less precision."""
+        return next(self.parameters()).dtype
+
+
+class TemporalConv(TemporalLayer):
     """Factorised convolution: Conv2D -> Conv1D over time -> linear projection, added to the input (figure 4b).
 
     The projection starts at zero, so that a fresh layer passes its input unchanged.
@@ -47,7 +56,7 @@ class TemporalConv(nn.Module):
         return video_BCTHW + unfold(self.projection(fold(change)), batch)
 
 
-class TemporalAttention(nn.Module):
+class TemporalAttention(TemporalLayer):
     """Self-attention over the frames of each pixel, several layers stacked -> linear projection, residual (figure 4c).
 
     Positions are told twice. Rotary ones (RoFormer, arXiv 2104.09864) tell attention how far apart two frames are, or
@@ -86,7 +95,7 @@ class TemporalAttention(nn.Module):
         return video_BCTHW + change_BHWTC.permute(0, 4, 3, 1, 2)
 
 
-class TemporalDownsample(nn.Module):
+class TemporalDownsample(TemporalLayer):
     """Conv1D over time, initialised to the identity, followed by a stride of 2: T frames become T/2 (T even)."""
 
     def __init__(self, channels: int, frames: int = 3) -> None:
@@ -98,7 +107,7 @@ class TemporalDownsample(nn.Module):
         return self.conv_time(video_BCTHW)
 
 
-class TemporalUpsample(nn.Module):
+class TemporalUpsample(TemporalLayer):
     """Frame duplication, followed by a Conv1D over time, initialised to the identity: T frames become 2T."""
 
     def __init__(self, channels: int, frames: int = 3) -> None:

@@ -7,13 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 _OPEN_CLIP = "open_clip_text.json"
 _LOCAL = "local-dir:"
+_HUB = "hf-hub:"
+_LAYERS = ("last", "penultimate")
 _KINDS = {"clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}
 _MOST_TOKENS = 77
 """T5 has no length of its own; DeepFloyd IF was trained with as many tokens as CLIP has."""
@@ -58,14 +61,23 @@ class Text:
 
 
 class OpenClipText(nn.Module):
-    """The text tower of an open_clip model: last hidden states of all tokens, after the final norm."""
+    """The text tower of an open_clip model: hidden states of all tokens, after the final norm.
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    Args:
+        model: What open_clip made; it is taken over, not copied.
+        tokenizer: open_clip's.
+        layer: Whose states: those of the `last` transformer block, or of the `penultimate` one, as Stable Diffusion 2
+            was trained with OpenCLIP ViT-H/14 (clip skip). Both pass the final norm.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, layer: Literal["last", "penultimate"] = "last") -> None:
         super().__init__()
         tower = getattr(model, "text", model)  # CustomTextCLIP keeps it in a module, CLIP in itself
         self.token_embedding = tower.token_embedding
         self.positional_embedding = tower.positional_embedding
         self.transformer = tower.transformer
+        if layer == "penultimate":
+            self.transformer.resblocks = self.transformer.resblocks[:-1]
         self.ln_final = tower.ln_final
         self.register_buffer("attention_mask", tower.attn_mask, persistent=False)
         self.tokenizer = tokenizer
@@ -80,18 +92,28 @@ class OpenClipText(nn.Module):
 
 
 class TransformersText(nn.Module):
-    """A transformers text model of a diffusers folder, CLIP or T5: last hidden states of all tokens."""
+    """A transformers text model of a diffusers folder, CLIP or T5: last hidden states of all tokens.
 
-    def __init__(self, model: nn.Module, tokenizer: Any, is_masked: bool) -> None:
+    Args:
+        model: A CLIPTextModel or a T5EncoderModel.
+        tokenizer: Its own.
+        is_masked: Whether the model leaves padding out.
+        is_lowered: Whether prompts are stripped and lower-cased first, as DeepFloyd IF's were in training.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, is_masked: bool, is_lowered: bool = False) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         self.is_masked = is_masked
+        self.is_lowered = is_lowered
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Text:
         """One row a prompt."""
+        if self.is_lowered:
+            prompts = [prompt.lower().strip() for prompt in prompts]
         words = _words(self.tokenizer, prompts, self.model)
         # As the image models were trained: T5 does not look at padding, CLIP does.
         mask = {"attention_mask": words.attention_mask} if self.is_masked else {}
@@ -135,25 +157,33 @@ TextEncoder = OpenClipText | TransformersText | PairedText
 def load_text_encoder(backbone: Path) -> TextEncoder:
     """The text encoder of a diffusers folder.
 
-    `text_encoder/open_clip_text.json` names an open_clip model, `{"model": "local-dir:../../clip"}`, a path relative
-    to that file's folder; without it `text_encoder/` and `tokenizer/` are transformers' CLIP, or T5 (DeepFloyd IF).
-    With `text_encoder_2/` and `tokenizer_2/` they are SDXL's two CLIPs. There the empty prompt is zeros, unless
+    `text_encoder/open_clip_text.json` names an open_clip model: `{"model": "local-dir:../../clip"}`, a path relative to
+    that file's folder, `{"model": "hf-hub:organisation/model"}`, or a name of open_clip with its weights,
+    `{"model": "ViT-H-14", "pretrained": "laion2b_s32b_b79k", "layer": "penultimate"}`: `pretrained` is a tag of
+    open_clip or a .safetensors file relative to that folder, `layer` is `last` (the default) or `penultimate`, as
+    Stable Diffusion 2 was trained.
+
+    Without that file `text_encoder/` and `tokenizer/` are transformers' CLIP, or T5 (DeepFloyd IF). With
+    `text_encoder_2/` and `tokenizer_2/` they are SDXL's two CLIPs. There the empty prompt is zeros, unless
     `model_index.json` says that `force_zeros_for_empty_prompt` is false; diffusers' own default is true.
 
+    A T5 of DeepFloyd IF (a `_class_name` in `model_index.json` that begins with IF) reads prompts in lower case.
+
     Raises:
-        TextError: Something of this is not there, or is of another kind.
+        TextError: Something of this is not there, cannot be read, or is of another kind; the message names it.
     """
     if (backbone / "text_encoder_2").is_dir():
         first = _transformers_model(backbone, "", {"clip_text_model": "CLIPTextModel"})
         second = _transformers_model(backbone, "_2", {"clip_text_model": "CLIPTextModelWithProjection"})
-        return PairedText(first[:2], second[:2], _is_empty_zero(backbone / "model_index.json"))
+        return PairedText(first[:2], second[:2], bool(_index(backbone).get(_EMPTY_IS_ZERO, True)))
     folder = backbone / "text_encoder"
     if (folder / _OPEN_CLIP).is_file():
         return _open_clip_text(folder / _OPEN_CLIP)
     if not (folder / "config.json").is_file():
         raise TextError(f"{folder}: {_OPEN_CLIP} or transformers' config.json is expected, neither is there")
     model, tokenizer, kind = _transformers_model(backbone, "", _KINDS)
-    return TransformersText(model, tokenizer, is_masked=kind == "t5")
+    is_if = str(_index(backbone).get("_class_name", "")).startswith("IF")
+    return TransformersText(model, tokenizer, is_masked=kind == "t5", is_lowered=kind == "t5" and is_if)
 
 
 def _transformers_model(backbone: Path, number: str, kinds: Mapping[str, str]) -> tuple[nn.Module, Any, str]:
@@ -185,20 +215,57 @@ def _words(tokenizer: Any, prompts: Sequence[str], model: nn.Module) -> Any:
     return words.to(next(model.parameters()).device)
 
 
-def _is_empty_zero(index: Path) -> bool:
-    return bool(json.loads(index.read_text()).get(_EMPTY_IS_ZERO, True)) if index.is_file() else True
+def _index(backbone: Path) -> dict[str, Any]:
+    """What `model_index.json` says; nothing where there is none."""
+    file = backbone / "model_index.json"
+    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def _open_clip_text(file: Path) -> OpenClipText:
     import open_clip
 
-    name = str(json.loads(file.read_text()).get("model", ""))
-    if name.startswith(_LOCAL):
-        folder = (file.parent / name.removeprefix(_LOCAL)).resolve()
-        if not (folder / "open_clip_config.json").is_file():
-            raise TextError(f"{file}: model {name!r} has no open_clip_config.json")
-        name = f"{_LOCAL}{folder}"
+    told = json.loads(file.read_text())
+    layer = told.get("layer", "last")
+    if layer not in _LAYERS:
+        raise TextError(f"{file}: layer: {' or '.join(_LAYERS)} expected, given {layer!r}")
+    name = _open_clip_name(file, str(told.get("model", "")))
+    pretrained = _pretrained(file, name, told.get("pretrained"))
+    try:
+        # Required: without weights open_clip would give a random model, and say so in its log alone.
+        model = open_clip.create_model(name, pretrained=pretrained, device="cpu", require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(name)
+    except (RuntimeError, OSError, ValueError, KeyError, SafetensorError) as error:
+        given = name if pretrained is None else f"{name} with the weights {pretrained}"
+        raise TextError(f"{file}: open_clip cannot load {given}: {error}") from error
+    return OpenClipText(model, tokenizer, layer)
+
+
+def _open_clip_name(file: Path, name: str) -> str:
+    """The key `model`, with the folder of `local-dir:` made absolute."""
     if not name:
         raise TextError(f"{file}: the key `model` is expected")
-    model = open_clip.create_model(name, device="cpu")
-    return OpenClipText(model, open_clip.get_tokenizer(name))
+    if not name.startswith(_LOCAL):
+        return name
+    folder = (file.parent / name.removeprefix(_LOCAL)).resolve()
+    if not (folder / "open_clip_config.json").is_file():
+        raise TextError(f"{file}: model {name!r} has no open_clip_config.json")
+    return f"{_LOCAL}{folder}"
+
+
+def _pretrained(file: Path, name: str, pretrained: str | None) -> str | None:
+    """The key `pretrained`: a tag of open_clip, or a file of weights next to `file`; None where `model` has its own."""
+    if name.startswith((_LOCAL, _HUB)):
+        if pretrained is not None:
+            raise TextError(f"{file}: pretrained: {name!r} has weights of its own, given {pretrained!r} too")
+        return None
+    if not pretrained:
+        raise TextError(
+            f"{file}: pretrained: a tag of open_clip or a .safetensors file is expected with model {name!r}, "
+            f"given {pretrained!r}; without it the text encoder would be random"
+        )
+    if not pretrained.endswith(".safetensors"):
+        return pretrained
+    weights = (file.parent / pretrained).resolve()
+    if not weights.is_file():
+        raise TextError(f"{file}: pretrained: there is no file {weights}")
+    return str(weights)

@@ -39,15 +39,19 @@ class Metadata:
     inflation: InflationConfig
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the writer adds, such as frames, fps, steps and the data set's version."""
+    schedule: dict[str, Any] | None = None
+    """`Backbone.schedule`; None in weights that were stored before it was kept."""
 
 
-def save(
+def save(  # noqa: PLR0913  # what is stored, where, and what it belongs to
     stunet: STUNet,
     folder: str | Path,
     backbone_name: str,
     backbone_digest: str,
     extra: Mapping[str, Any],
     values: Mapping[str, Tensor] | None = None,
+    *,
+    schedule: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the temporal parameters; each file appears whole, and the same input gives the same bytes.
 
@@ -58,6 +62,7 @@ def save(
         backbone_digest: `Backbone.digest`.
         extra: JSON-like; kept in the header.
         values: Stored instead of the STUNet's own, such as their moving average; the same names.
+        schedule: `Backbone.schedule`; with it in the header, another schedule is refused later.
 
     Raises:
         ValueError: `values` has other names than the temporal parameters.
@@ -67,7 +72,8 @@ def save(
     if values.keys() != names.keys():
         different = sorted(values.keys() ^ names.keys())
         raise ValueError(f"values: the names of the temporal parameters are expected, {different[0]} is not in both")
-    metadata = Metadata(backbone_name, backbone_digest, stunet.config, dict(extra))
+    told = None if schedule is None else dict(schedule)
+    metadata = Metadata(backbone_name, backbone_digest, stunet.config, dict(extra), told)
     header = json.dumps(dataclasses.asdict(metadata), sort_keys=True)
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in values.items()}
     _write_whole(Path(folder) / _FILE, to_safetensors(tensors, {_HEADER: header}))
@@ -125,9 +131,12 @@ def load_stunet(backbone: Backbone, folder: str | Path) -> STUNet:
     """Inflate a backbone as the stored weights were trained, and read them into it.
 
     Raises:
-        WeightsError: No such file, or weights of another backbone; the message says both names.
+        WeightsError: No such file, or weights of another backbone or schedule; the message says both.
     """
-    stunet = inflate(backbone.unet, read_metadata(folder).inflation)
+    metadata = read_metadata(folder)
+    check_backbone(metadata, folder, backbone.digest, backbone.name)
+    check_schedule(metadata, folder, backbone.schedule)
+    stunet = inflate(backbone.unet, metadata.inflation)
     load(stunet, folder, backbone.digest, backbone.name)
     return stunet.eval()
 
@@ -143,6 +152,25 @@ def check_backbone(metadata: Metadata, folder: str | Path, backbone_digest: str,
             f"{Path(folder) / _FILE}: these weights belong to the backbone {metadata.backbone_name!r} "
             f"({metadata.backbone_digest[:12]}), not to {backbone_name!r} ({backbone_digest[:12]})"
         )
+
+
+def check_schedule(metadata: Metadata, folder: str | Path, schedule: Mapping[str, Any]) -> None:
+    """Refuse weights that were trained with another noise schedule or prediction type; the digest is the U-Net's alone.
+
+    Args:
+        metadata: Of the weights; those without a schedule pass.
+        folder: Of the weights, for the message.
+        schedule: `Backbone.schedule`, or `backbone_schedule` of its folder.
+
+    Raises:
+        WeightsError: They were; the message says both.
+    """
+    for name, value in (metadata.schedule or {}).items():
+        if name in schedule and schedule[name] != value:
+            raise WeightsError(
+                f"{Path(folder) / _FILE}: these weights were trained with {name} {value!r}, the scheduler of the "
+                f"backbone given has {schedule[name]!r}"
+            )
 
 
 def check_inflation(metadata: Metadata, folder: str | Path, config: InflationConfig) -> None:

@@ -31,14 +31,20 @@ class SamplerSettings(Config):
     guidance_rescale: float = Field(
         default=0.0, ge=0, le=1, description="share of the guided spread that is pulled back"
     )
-    thresholding: Literal["none", "static", "dynamic"] = Field(default="none", description="of the predicted video")
-    dynamic_quantile: float = Field(default=0.995, gt=0, le=1, description="of dynamic thresholding, one a video")
-    timestep_shift: float = Field(default=1.0, ge=1, le=3, description="s of logSNR' = logSNR - 2 log s; dpm++ only")
+    thresholding: Literal["auto", "none", "static", "dynamic"] = Field(
+        default="auto", description="of the predicted video, pixels alone; auto: as the backbone's scheduler says"
+    )
+    dynamic_quantile: float = Field(
+        default=0.995, gt=0, le=1, description="of `dynamic`, one a video; auto takes the backbone's"
+    )
+    timestep_shift: float = Field(
+        default=1.0, ge=1, le=3, description="s of logSNR' = logSNR - 2 log s; not with unipc"
+    )
 
     @model_validator(mode="after")
     def _shifted_grid(self) -> Self:
-        if self.timestep_shift != 1.0 and self.scheduler != "dpm++":
-            raise ValueError(f"timestep_shift: only dpm++ takes a shifted grid, given {self.scheduler}")
+        if self.timestep_shift != 1.0 and self.scheduler == "unipc":
+            raise ValueError("timestep_shift: ddim, ddpm and dpm++ take a shifted grid, given unipc")
         return self
 
 
@@ -49,11 +55,26 @@ class SuperResolutionSettings(Config):
     checkpoint: str | None = Field(
         default=None, description="its temporal weights, or their run; null: the un-trained inflation"
     )
+    low_size_px: int | None = Field(
+        default=None,
+        ge=2,
+        description="side to which super_resolution's video is brought first; null: what the upscaler was trained on, "
+        "or size_px over its factor",
+    )
     size_px: int | None = Field(
-        default=None, ge=8, description="side of the enlarged video, even; null: what the upscaler was trained on"
+        default=None,
+        ge=8,
+        description="side of the enlarged video, even; null: what the upscaler was trained on, or low_size_px times "
+        "its factor",
+    )
+    max_frames: int = Field(
+        default=240, ge=1, description="of super_resolution's video, where `frames` is null; what is longer is cut"
     )
     window: int = Field(default=16, ge=1, description="frames that pass the upscaler together")
     overlap: int = Field(default=2, ge=0, description="frames that neighbouring windows share")
+    windows_per_batch: int | None = Field(
+        default=None, ge=1, description="windows of a video that pass the upscaler at once, for memory; null: all"
+    )
     noise_level: int = Field(default=20, ge=0, description="timestep to which the low-resolution frames are noised")
     steps: int = Field(default=20, ge=1, description="denoising steps")
     guidance_scale: float = Field(default=1.0, ge=1, description="of classifier-free guidance; 1: none")
@@ -87,7 +108,10 @@ class GenerateConfig(Config):
         description="what is to be made or moves: white in an image or video, or a box x,y,w,h in the input's pixels; "
         "of outpainting: the box where the video lies on the canvas",
     )
-    style: str | None = Field(default=None, description="folder or file of a fine-tuned U-Net, or of a LoRA; any task")
+    style: str | None = Field(
+        default=None,
+        description="folder or file of a fine-tuned U-Net, or of a LoRA; of all tasks but super_resolution",
+    )
     alpha: float | None = Field(default=None, description="share of the style, 0 to 1; 0.7 where null")
     strength: float | None = Field(
         default=None, description="of stylisation: share of the steps, 0 to 1; 0.6 where null"
@@ -97,11 +121,25 @@ class GenerateConfig(Config):
     )
     then_enlarge: bool = Field(default=False, description="pass what other tasks made through `ssr`")
     precision: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="of the model")
-    out: str = Field(description="folder of the videos, shared by all workers: PROMPT_ID.mp4 and PROMPT_ID.json")
-    frames: int | None = Field(default=None, ge=1, description="length of a video; null: that of training, else 16")
-    fps: float | None = Field(default=None, gt=0, description="frames per second; null: that of training, else 8")
+    out: str = Field(
+        description="folder of the videos, shared by all workers: PROMPT_ID.mp4 and PROMPT_ID.json, or "
+        "PROMPT_ID.error.json"
+    )
+    frames: int | None = Field(
+        default=None,
+        ge=1,
+        description="length of a video; null: that of training, else 16; of super_resolution the video's own",
+    )
+    fps: float | None = Field(
+        default=None,
+        gt=0,
+        description="frames per second; null: that of training, else 8; of super_resolution the video's own",
+    )
     size_px: int | None = Field(
-        default=None, ge=8, description="side of a video, even; null: that of training, else the U-Net's"
+        default=None,
+        ge=8,
+        description="side of a video, even, a multiple of what the VAE shrinks by; null: that of training, else the "
+        "U-Net's",
     )
     sampler: SamplerSettings = SamplerSettings()
     ssr: SuperResolutionSettings = SuperResolutionSettings()
@@ -115,7 +153,9 @@ class GenerateConfig(Config):
     cpus_per_actor: int = Field(
         default=1, ge=1, description="CPUs that Ray reserves for each, and threads that torch uses"
     )
-    gpus_per_actor: int = Field(default=0, ge=0, le=1, description="1 generates on GPUs")
+    gpus_per_actor: int | None = Field(
+        default=None, ge=0, le=1, description="1 generates on GPUs, 0 on CPUs; null: on GPUs where the cluster has any"
+    )
     sheet_rows: int = Field(default=12, ge=1, description="videos on the tracker's contact sheet")
     tracking: TrackingConfig = TrackingConfig()
     ray: RayConfig = RayConfig()

@@ -1,30 +1,30 @@
 """What a request brings along: an image, a video, a mask, fitted to the geometry that the model makes.
 
-Everything that is done to an input is said, as a sentence in the result's JSON. Shape letters: T frames, H height,
-W width, C channels (RGB).
+Everything that is done to an input is said, as a sentence in the result's JSON. Shape letters: T frames, H height, W
+width, C channels (RGB).
 """
 
-import math
-import re
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from pipelines.video_file import Video, VideoError, read_video
+from pipelines.generation.boxes import Place, drawn, parse_box, place_box
+from pipelines.generation.footage import Wish, open_footage
+from pipelines.generation.refusal import InputError
+
+S = TypeVar("S", bound=np.generic)
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif")
-_BOX = re.compile(r"\s*,\s*".join([r"(\d+(?:\.\d+)?)"] * 4))
 _WHITE = 128
-
-
-class InputError(ValueError):
-    """An image, video or mask that cannot be used; the message names the file or the box."""
+_ROUNDING_PX = 0.5
 
 
 class Geometry(NamedTuple):
@@ -35,26 +35,53 @@ class Geometry(NamedTuple):
     size_px: int
 
 
-class Box(NamedTuple):
-    """`x,y,w,h`: from the left, from the top, width, height; pixels, or shares of the input where all are at most 1."""
-
-    x: float
-    y: float
-    w: float
-    h: float
-
-
 @dataclass(frozen=True)
-class Crop:
-    """The centred square of an input, and what is said of it."""
+class Framing:
+    """The part of an input that is kept, around its middle, and the size that it becomes."""
 
-    left: int
-    top: int
-    side: int
+    size: tuple[int, int]
+    """(H, W) of the input: what a mask refers to."""
+    part: Place
+    to: tuple[int, int]
+    """(H, W) of the result, of the part's aspect but for half a pixel."""
 
-    def of(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The square of each frame."""
-        return frames_THWC[:, self.top : self.top + self.side, self.left : self.left + self.side]
+    @classmethod
+    def of(cls, size: tuple[int, int], to: tuple[int, int]) -> "Framing":
+        """All of an input of that aspect, else the largest part in its middle; never stretched."""
+        (height, width), (to_height, to_width) = size, to
+        across, down = width * to_height / height - to_width, height * to_width / width - to_height
+        if min(abs(across), abs(down)) > _ROUNDING_PX:
+            if across > 0:
+                width = round(height * to_width / to_height)
+            else:
+                height = round(width * to_height / to_width)
+        part = Place((size[1] - width) // 2, (size[0] - height) // 2, width, height)
+        return cls(size, part, to)
+
+    def frame(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The part of a frame, scaled: averaged where it shrinks, interpolated where it grows."""
+        cut_HWC = self._cut(frame_HWC)
+        if cut_HWC.shape[:2] == self.to:
+            return cut_HWC.copy()
+        image = Image.fromarray(np.ascontiguousarray(cut_HWC))
+        return np.asarray(image.resize((self.to[1], self.to[0]), Image.Resampling.LANCZOS))
+
+    def mask(self, mask_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The same part of a mask of any size."""
+        return _resized(self._cut(_resized(mask_HW, self.size)), self.to)
+
+    def said(self, name: str) -> list[str]:
+        """What `frame` does."""
+        before, said = (self.part.height, self.part.width), list[str]()
+        if before != self.size:
+            said.append(f"{name}: cropped from {_told(self.size)} to its middle {_told(before)}")
+        if before != self.to:
+            said.append(f"{name}: scaled from {_told(before)} to {_told(self.to)}")
+        return said
+
+    def _cut(self, frame: NDArray[S]) -> NDArray[S]:
+        left, top, width, height = self.part
+        return frame[top : top + height, left : left + width]
 
 
 class Fitted(NamedTuple):
@@ -63,46 +90,36 @@ class Fitted(NamedTuple):
     frames_THWC: NDArray[np.uint8]
     """Of an image, T is 1."""
     said: list[str]
-    crop: Crop
-    size: tuple[int, int]
-    """(H, W) of the input: what a mask refers to."""
+    framing: Framing
+    fps: Fraction
+    """Of a video's frames."""
 
 
-def parse_box(text: str) -> Box | None:
-    """The box that a text is; None where it is none, such as a file's name.
-
-    Raises:
-        InputError: A box without area.
-    """
-    found = _BOX.fullmatch(text.strip())
-    if found is None:
-        return None
-    box = Box(*(float(number) for number in found.groups()))
-    if not box.w or not box.h:
-        raise InputError(f"mask {text!r}: a box x,y,w,h with a width and a height is expected")
-    return box
-
-
-def read_image(path: str) -> NDArray[np.uint8]:
-    """(1, H, W, 3), upright.
+def read_image(path: str, name: str = "image") -> NDArray[np.uint8]:
+    """(H, W, 3), upright.
 
     Raises:
         InputError: No such file, or no image.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[None]
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError as error:
-        raise InputError(f"image {path}: no such file") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"image {path}: not a readable image: {error}") from error
+        raise InputError(f"{name} {path}: no such file") from error
+    # What Pillow's readers raise for damaged files of one format or another.
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise InputError(f"{name} {path}: not a readable image: {error}") from error
 
 
 def fit_image(path: str, geometry: Geometry) -> Fitted:
-    """Crop the centred square and scale it."""
-    frames_1HWC = read_image(path)
-    crop, said = _square(frames_1HWC, "image")
-    return Fitted(_scaled(crop.of(frames_1HWC), geometry.size_px, "image", said), said, crop, _size(frames_1HWC))
+    """Crop the centred square and scale it.
+
+    Raises:
+        InputError: No such file, or no image.
+    """
+    frame_HWC = read_image(path)
+    framing = Framing.of(_size(frame_HWC), (geometry.size_px, geometry.size_px))
+    return Fitted(framing.frame(frame_HWC)[None], framing.said("image"), framing, geometry.fps)
 
 
 def fit_video(path: str, geometry: Geometry) -> Fitted:
@@ -111,133 +128,137 @@ def fit_video(path: str, geometry: Geometry) -> Fitted:
     Raises:
         InputError: No such file, or no video.
     """
-    video = _read(path)
-    crop, said = _square(video.frames_THWC, "video")
-    frames_THWC = _timed(video, geometry, "video", said)
-    return Fitted(_scaled(crop.of(frames_THWC), geometry.size_px, "video", said), said, crop, _size(video.frames_THWC))
+    cut = _Cut(lambda size: Framing.of(size, (geometry.size_px, geometry.size_px)))
+    with open_footage(path) as footage:
+        times = footage.at(geometry.num_frames, geometry.fps)
+        frames_THWC = footage.frames(times, cut)
+    return Fitted(frames_THWC, times.said + cut.framing.said("video"), cut.framing, times.fps)
 
 
-def fit_mask(mask: str, like: Fitted, geometry: Geometry) -> tuple[NDArray[np.bool_], list[str]]:
+def fit_clip(path: str, wish: Wish, size_px: int) -> Fitted:
+    """A video of its own length and rate where nothing else is wished, its centred square scaled.
+
+    Raises:
+        InputError: No such file, or no video.
+    """
+    cut = _Cut(lambda size: Framing.of(size, (size_px, size_px)))
+    with open_footage(path) as footage:
+        times = footage.wished(wish)
+        frames_THWC = footage.frames(times, cut)
+    return Fitted(frames_THWC, times.said + cut.framing.said("video"), cut.framing, times.fps)
+
+
+class Laid(NamedTuple):
+    """A video on outpainting's canvas."""
+
+    frames_THWC: NDArray[np.uint8]
+    place: Place
+    said: list[str]
+
+
+def fit_on_canvas(path: str, box: str | None, geometry: Geometry) -> Laid:
+    """A video for its box on the canvas: whole where the box has its aspect, else the middle of it; never stretched.
+
+    Args:
+        path: The video.
+        box: `x,y,w,h` on the canvas; None: the middle, in the video's aspect.
+        geometry: Of the canvas.
+
+    Raises:
+        InputError: No such file, no video, not a box, or one that leaves the canvas.
+    """
+    places: list[Place] = []
+
+    def plan(size: tuple[int, int]) -> Framing:
+        places.append(place_box(box, geometry.size_px, size))
+        return Framing.of(size, (places[0].height, places[0].width))
+
+    cut = _Cut(plan)
+    with open_footage(path) as footage:
+        times = footage.at(geometry.num_frames, geometry.fps)
+        frames_THWC = footage.frames(times, cut)
+    place = places[0]
+    laid = (
+        f"video: {place.width}x{place.height} pixels of it lie {place.left} from the left and {place.top} from the top "
+        f"of the canvas of {geometry.size_px}x{geometry.size_px}"
+    )
+    return Laid(frames_THWC, place, [*times.said, *cut.framing.said("video"), laid])
+
+
+def fit_mask(mask: str, like: Framing, geometry: Geometry) -> tuple[NDArray[np.bool_], list[str]]:
     """True where something is to be made: white in a mask's image or video, or inside a box. (T, H, W).
 
     Args:
         mask: `x,y,w,h`, or a file.
-        like: The input that it belongs to: it is cropped and scaled in the same way.
+        like: Of the input that it belongs to: the mask is cropped and scaled in the same way.
         geometry: As for the input.
 
     Raises:
         InputError: No such file, another kind of file, or a box outside the input.
     """
-    said: list[str] = []
-    box = parse_box(mask)
+    box, suffix = parse_box(mask), Path(mask).suffix.lower()
     if box is not None:
-        frames_THW = _drawn(mask, box, like.size)[None]
-    elif Path(mask).suffix.lower() in VIDEOS:
-        frames_THW = _timed(_read(mask), geometry, "mask", said)[..., 0] >= _WHITE
-    elif Path(mask).suffix.lower() in IMAGES:
-        frames_THW = read_image(mask)[..., 0] >= _WHITE
+        mask_HW, said = drawn(mask, box, like.size)
+        frames_THW = like.mask(mask_HW)[None]
+    elif suffix in VIDEOS:
+        frames_THW, said = _mask_of_video(mask, like, geometry)
+    elif suffix in IMAGES:
+        image_HWC = read_image(mask, "mask")
+        said = _mask_said(_size(image_HWC), like)
+        frames_THW = like.mask(image_HWC[..., 0] >= _WHITE)[None]
     else:
         raise InputError(f"mask {mask}: a box x,y,w,h, an image or a video is expected; known are {IMAGES + VIDEOS}")
-    if frames_THW.shape[1:] != like.size:
-        said.append(f"mask: scaled from {_told(frames_THW.shape[1:])} to its input's {_told(like.size)}")
-        frames_THW = np.stack([_resized(frame, like.size) for frame in frames_THW])
-    square = like.crop.of(frames_THW.astype(np.uint8) * 255)
-    small = np.stack([_resized(frame >= _WHITE, (geometry.size_px, geometry.size_px)) for frame in square])
-    if not small.any():
+    if not frames_THW.any():
         said.append("mask: nothing of it is left in the cropped square")
-    return np.broadcast_to(small, (geometry.num_frames, *small.shape[1:])).copy(), said
+    return np.broadcast_to(frames_THW, (geometry.num_frames, *frames_THW.shape[1:])).copy(), said
 
 
-def place_box(text: str | None, size_px: int) -> tuple[int, int, int, int]:
-    """Where outpainting puts the video on its canvas, (left, top, width, height) in pixels; the middle by default.
+def _mask_of_video(path: str, like: Framing, geometry: Geometry) -> tuple[NDArray[np.bool_], list[str]]:
+    sizes: list[tuple[int, int]] = []
 
-    Raises:
-        InputError: Not a box, or one that leaves the canvas.
-    """
-    if text is None:
-        side = round(0.625 * size_px)
-        return (size_px - side) // 2, (size_px - side) // 2, side, side
-    box = parse_box(text)
-    if box is None:
-        raise InputError(f"mask {text!r}: outpainting expects the box x,y,w,h where the video lies on the canvas")
-    left, top, width, height = (round(number) for number in _in_pixels(box, (size_px, size_px)))
-    if left + width > size_px or top + height > size_px or not width or not height:
-        raise InputError(f"mask {text!r}: a box within the canvas of {size_px}x{size_px} pixels is expected")
-    return left, top, width, height
+    def keep(frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        sizes.append(_size(frame_HWC))
+        return like.mask(frame_HWC[..., 0] >= _WHITE).astype(np.uint8)
+
+    with open_footage(path, "mask") as footage:
+        times = footage.at(geometry.num_frames, geometry.fps)
+        frames_THW = footage.frames(times, keep)
+    return frames_THW.astype(bool), times.said + _mask_said(sizes[0], like)
 
 
-def scaled(frames_THWC: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Frames of another size: averaged where they shrink, interpolated where they grow."""
-    if frames_THWC.shape[1:3] == (height, width):
-        return frames_THWC
-    images = (Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS) for frame in frames_THWC)
-    return np.stack([np.asarray(image) for image in images])
+def _mask_said(size: tuple[int, int], like: Framing) -> list[str]:
+    return [] if size == like.size else [f"mask: scaled from {_told(size)} to its input's {_told(like.size)}"]
 
 
-def _read(path: str) -> Video:
-    if not Path(path).is_file():
-        raise InputError(f"video {path}: no such file")
-    try:
-        return read_video(path)
-    except VideoError as error:
-        raise InputError(f"video {error}") from error
+class _Cut:
+    """Cuts all frames of a video as the first one asks for."""
 
+    def __init__(self, plan: Callable[[tuple[int, int]], Framing]) -> None:
+        self._plan = plan
+        self._framing: Framing | None = None
 
-def _square(frames_THWC: NDArray[np.uint8], name: str) -> tuple[Crop, list[str]]:
-    height, width = _size(frames_THWC)
-    side = min(height, width)
-    said = [] if height == width else [f"{name}: cropped from {width}x{height} to its middle {side}x{side}"]
-    return Crop((width - side) // 2, (height - side) // 2, side), said
+    def __call__(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self._framing is None:
+            self._framing = self._plan(_size(frame_HWC))
+        return self._framing.frame(frame_HWC)
 
-
-def _scaled(frames_THWC: NDArray[np.uint8], side: int, name: str, said: list[str]) -> NDArray[np.uint8]:
-    before = frames_THWC.shape[1]
-    if before != side:
-        said.append(f"{name}: scaled from {before}x{before} to {side}x{side}")
-    return scaled(frames_THWC, side, side)
-
-
-def _timed(video: Video, geometry: Geometry, name: str, said: list[str]) -> NDArray[np.uint8]:
-    """The frame on the screen at time i / fps for each i."""
-    given = len(video.frames_THWC)
-    indices = [math.floor(index * video.fps / geometry.fps) for index in range(geometry.num_frames)]
-    if indices == list(range(given)):
-        return video.frames_THWC
-    taken = [min(index, given - 1) for index in indices]
-    said.append(
-        f"{name}: {geometry.num_frames} frames at {float(geometry.fps):g} fps taken from {given} at "
-        f"{float(video.fps):g} fps"
-    )
-    missing = sum(index >= given for index in indices)
-    if missing:
-        said.append(f"{name}: too short, its last frame stands for {missing} more")
-    return video.frames_THWC[taken]
-
-
-def _drawn(text: str, box: Box, size: tuple[int, int]) -> NDArray[np.bool_]:
-    x, y, w, h = _in_pixels(box, size)
-    mask_HW = np.zeros(size, bool)
-    mask_HW[round(y) : round(y + h), round(x) : round(x + w)] = True
-    if not mask_HW.any():
-        raise InputError(f"mask {text!r}: a box inside the input of {_told(size)} pixels is expected")
-    return mask_HW
-
-
-def _in_pixels(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    height, width = size
-    if max(box) > 1:
-        return box
-    return box.x * width, box.y * height, box.w * width, box.h * height
+    @property
+    def framing(self) -> Framing:
+        """Of the frames so far."""
+        assert self._framing is not None  # a video without a frame was refused
+        return self._framing
 
 
 def _resized(mask_HW: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """A pixel is in the mask where half of what it shows is."""
+    if mask_HW.shape == size:
+        return mask_HW
     image = Image.fromarray(mask_HW.astype(np.uint8) * 255)
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BOX)) >= _WHITE
 
 
-def _size(frames_THWC: NDArray[np.uint8]) -> tuple[int, int]:
-    return frames_THWC.shape[1], frames_THWC.shape[2]
+def _size(frame_HWC: NDArray[np.uint8]) -> tuple[int, int]:
+    return frame_HWC.shape[0], frame_HWC.shape[1]
 
 
 def _told(size: tuple[int, ...]) -> str:

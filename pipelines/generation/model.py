@@ -22,6 +22,11 @@ from stunet.weights import load
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def device_name(device: str) -> str:
+    """For people: `cpu`, or the GPU's name."""
+    return torch.cuda.get_device_name() if device == "cuda" else device
+
+
 class LoadedModel:
     """Loaded once an actor.
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
+from pipelines.generation.boxes import parse_box
 from pipelines.generation.config import GenerateConfig
-from pipelines.generation.inputs import InputError, parse_box
+from pipelines.generation.refusal import InputError
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -42,6 +43,8 @@ class TaskInputs(NamedTuple):
     may: tuple[str, ...] = ()
     is_conditioned: bool = False
     """It needs a model whose first convolution takes C and M."""
+    is_styled: bool = True
+    """A style can be worn: the first model makes its videos."""
 
 
 TASKS = {
@@ -52,7 +55,7 @@ TASKS = {
     "outpainting": TaskInputs(needs=("video",), may=("mask",), is_conditioned=True),
     "cinemagraph": TaskInputs(needs=("image", "mask"), is_conditioned=True),
     "stylisation": TaskInputs(needs=("video",), may=("strength",)),
-    "super_resolution": TaskInputs(needs=("video",)),
+    "super_resolution": TaskInputs(needs=("video",), is_styled=False),
 }
 _INPUTS = ("image", "video", "mask", "strength")
 _STRENGTH = 0.6
@@ -99,10 +102,11 @@ def read_requests(config: GenerateConfig) -> list[Request]:
     return requests
 
 
-def kind(request: Request) -> tuple[str, str, float, float]:
-    """Requests of one kind can be denoised together."""
+def kind(request: Request) -> tuple[str, str, float, float, str]:
+    """Requests of one kind can be denoised together; videos to enlarge are as long as they are, each of its own."""
     task = request["task"] if request["task"] in ("stylisation", "super_resolution") else ""
-    return task, request["style"] or "", request["alpha"] or 0.0, request["strength"] or 0.0
+    alone = request["prompt_id"] if task == "super_resolution" else ""
+    return task, request["style"] or "", request["alpha"] or 0.0, request["strength"] or 0.0, alone
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -140,8 +144,10 @@ def _request(values: Mapping[str, object], row: int, first_seed: int, where: str
     if not isinstance(prompt, str) or not prompt.strip():
         raise RequestError(f"{where}: a `prompt` is expected, given {prompt!r}")
     prompt_id = str(values.get("prompt_id", f"{row:04d}"))
-    if not _ID.fullmatch(prompt_id):
-        raise RequestError(f"{where}: prompt_id: letters, digits and ._- expected, given {prompt_id!r}")
+    if not _ID.fullmatch(prompt_id) or prompt_id.lower().endswith(".error"):
+        raise RequestError(
+            f"{where}: prompt_id: letters, digits and ._- expected, and no `.error` at its end, given {prompt_id!r}"
+        )
     seed = str(values.get("seed", first_seed + row))
     if not seed.isascii() or not seed.isdigit() or int(seed) >= 2**63:
         raise RequestError(f"{where}: seed: a whole number from 0 to 2^63 - 1 expected, given {seed!r}")
@@ -151,6 +157,8 @@ def _request(values: Mapping[str, object], row: int, first_seed: int, where: str
     files = {name: _file(values, name, where, folder) for name in ("image", "video", "mask", "style")}
     strength, alpha = _share(values, "strength", where), _share(values, "alpha", where)
     _check_inputs(task, files | {"strength": strength}, where)
+    if files["style"] is not None and not TASKS[task].is_styled:
+        raise RequestError(f"{where}: {task} takes no `style`, which is of the first model, given {files['style']!r}")
     if alpha is not None and files["style"] is None:
         raise RequestError(f"{where}: alpha: a `style` is expected with it, none is given")
     return Request(

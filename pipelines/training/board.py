@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Standing:
     last_loss: float | None = None
     is_stopped: bool = False
     """It ended before its last step because it was asked to."""
+    failure: str | None = None
+    """Why it ended, where to start its workers again would lead to the same end."""
 
 
 class Board:
@@ -40,6 +43,10 @@ class Board:
         """Write that the run stopped because it was asked to."""
         self._standing = replace(self._standing, is_stopped=True)
 
+    def tell_failed(self, why: str) -> None:
+        """Write that the run ended, and need not be tried again."""
+        self._standing = replace(self._standing, failure=why)
+
     def ask_stop(self) -> None:
         """Ask the run to stop after the step it is in."""
         self._is_stop_asked = True
@@ -50,8 +57,13 @@ class Board:
 
 
 def make_board() -> Any:
-    """A handle to a fresh board; it takes no CPU, and ends with the driver."""
-    return ray.remote(num_cpus=0)(Board).remote()
+    """A handle to a fresh board; it takes no CPU, and ends with the driver.
+
+    On the driver's node: Ray puts what takes no CPU anywhere, and a drained node would take the board with it.
+    """
+    # Any: Ray tells only of other strategies in its types.
+    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
 
 
 def read(board: Any) -> Standing:
@@ -84,6 +96,10 @@ class BoardWriter:
     def tell_stopped(self) -> None:
         """Write that the run stopped because it was asked to."""
         ray.get(self._board.tell_stopped.remote())
+
+    def tell_failed(self, why: str) -> None:
+        """Write that the run ended, and need not be tried again."""
+        ray.get(self._board.tell_failed.remote(why))
 
     def _hear(self, timeout_s: float) -> None:
         if self._asked is not None and ray.wait([self._asked], timeout=timeout_s)[0]:

@@ -62,7 +62,7 @@ def write_checkpoint(checkpoints: Path, state: TrainingState, facts: Facts) -> P
     Returns:
         Its folder.
     """
-    folder = checkpoints / f"step_{facts.step:08d}"
+    folder = folder_of(checkpoints, facts.step)
     aside = checkpoints / f".{folder.name}.partial"
     for old in (aside, folder):
         shutil.rmtree(old, ignore_errors=True)
@@ -75,6 +75,11 @@ def write_checkpoint(checkpoints: Path, state: TrainingState, facts: Facts) -> P
     sums = {name: sha256_file(folder / name) for name in (_TENSORS, _FACTS)}
     write_whole(folder / _COMPLETE, json.dumps(sums, indent=1).encode())
     return folder
+
+
+def folder_of(checkpoints: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies, or would lie."""
+    return checkpoints / f"step_{step:08d}"
 
 
 def find_newest(checkpoints: Path) -> Path | None:

@@ -163,6 +163,13 @@ class TrainConfig(Config):
     max_failures: int = Field(
         default=3, ge=-1, description="restarts of dead workers before the job fails; -1: no limit"
     )
+    activation_checkpointing: bool = Field(
+        default=False, description="compute activations anew in backward: less memory, about one more forward pass"
+    )
+    compile: bool = Field(
+        default=False,
+        description="torch.compile of the model, in the first step, for minutes; a CPU gains nothing",
+    )
     loader_threads: int = Field(default=2, ge=1, description="threads a worker that read and decode clips")
     prefetch_micro_batches: int = Field(default=4, ge=1, description="micro batches read ahead")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.storage import write_whole
+from pipelines.training.checkpoint import find_newest
 from pipelines.training.config import TrainConfig
 
 
@@ -29,10 +30,12 @@ def find_record(config: TrainConfig) -> RunRecord | None:
     """The record of the run of this name, if there is one that may go on.
 
     Raises:
-        RunRefusedError: There is one, and `run.resume` or what has changed in the configuration forbids to go on.
+        RunRefusedError: There is one, and `run.resume` or what has changed in the configuration forbids to go on; or
+            there are checkpoints, but not what they belong to.
     """
     path = run_folder(config) / "run.json"
     if not path.is_file():
+        _refuse_unknown_checkpoints(config)
         return None
     record = RunRecord(**json.loads(path.read_text()))
     if config.run.resume == "never":
@@ -49,6 +52,16 @@ def find_record(config: TrainConfig) -> RunRecord | None:
 def write_record(config: TrainConfig, record: RunRecord) -> None:
     """Write it beside the checkpoints."""
     write_whole(run_folder(config) / "run.json", json.dumps(record._asdict(), indent=1).encode())
+
+
+def _refuse_unknown_checkpoints(config: TrainConfig) -> None:
+    """Without this, a run restored in part from a backup would go on as a new one, whatever its configuration."""
+    newest = find_newest(run_folder(config) / "checkpoints")
+    if newest is not None and config.run.resume != "force":
+        raise RunRefusedError(
+            f"run.name: {config.run.name} has checkpoints ({newest}) but no run.json, which tells what they are of. "
+            "Give the run another name, put run.json back, or go on from them as they are with run.resume=force"
+        )
 
 
 def _changes(record: RunRecord, config: TrainConfig) -> list[str]:

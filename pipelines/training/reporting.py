@@ -108,6 +108,10 @@ class Lead:
         """Let the driver know that the run has stopped."""
         self._board.tell_stopped()
 
+    def tell_failed(self, why: str) -> None:
+        """Let the driver know that the run has ended, and need not be tried again."""
+        self._board.tell_failed(why)
+
     def log(self, report: StepReport) -> None:
         """Tell the driver, and the tracker unless it was told this step before a restart."""
         self._board.tell(report.step, report.loss)
@@ -139,6 +143,8 @@ class Lead:
         )
         made_of = {"dataset_version": facts.dataset_version, "config_hash": facts.config_hash}
         extra = {"run": config.run.name, "step": report.step, **geometry._asdict(), **made_of}
+        if config.upscaling.low_size_px is not None:
+            extra["low_size_px"] = config.upscaling.low_size_px
         weights.save(
             model.stunet,
             self._folder / "model",
@@ -146,6 +152,7 @@ class Lead:
             model.backbone.digest,
             extra,
             values=state.of_kind("ema"),
+            schedule=model.backbone.schedule,
         )
         write_checkpoint(self._folder / "checkpoints", state, facts)
         prune(self._folder / "checkpoints", config.keep_checkpoints)

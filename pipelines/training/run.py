@@ -29,6 +29,10 @@ STOPPED = 128 + 15
 """Exit status of a job that SIGTERM has stopped."""
 
 
+class TrainingAbortedError(RuntimeError):
+    """A run that ended itself: to go on from its newest checkpoint would lead to the same end."""
+
+
 class TrainResult(NamedTuple):
     """What a run has come to."""
 
@@ -53,6 +57,7 @@ def train(config: TrainConfig, git_sha: str, stop: threading.Event) -> TrainResu
     Raises:
         RunRefusedError: The run's name belongs to a run with another configuration, or `initial_weights` are no start.
         CatalogError: There is no such data set.
+        TrainingAbortedError: Gradients stayed non-finite for `max_skipped_steps` steps.
         SystemExit: It was stopped; status 143.
         ray.train.TrainingFailedError: Workers failed more than `max_failures` times.
     """
@@ -76,6 +81,8 @@ def train(config: TrainConfig, git_sha: str, stop: threading.Event) -> TrainResu
         initial = config.initial_weights and _place(config.initial_weights)
         job = Job(config, catalog.version, run.run_id, git_sha, make_board(), initial)
         standing = _fit(job, first_step, stop)
+        if standing.failure is not None:
+            raise TrainingAbortedError(f"run {config.run.name}: {standing.failure}")
         if standing.is_stopped:
             sys.stderr.write(f"stopped after step {standing.step}; the same command goes on from there\n")
             raise SystemExit(STOPPED)

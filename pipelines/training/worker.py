@@ -10,16 +10,18 @@ from pathlib import Path
 import ray.train
 import ray.train.torch
 import torch
+import torch.distributed as dist
 
 from pipelines.curation.catalog import Catalog
+from pipelines.training.acceleration import accelerate
 from pipelines.training.batches import BatchSource
-from pipelines.training.checkpoint import find_newest, load_checkpoint
+from pipelines.training.checkpoint import find_newest, folder_of, load_checkpoint, read_facts
 from pipelines.training.config import TrainConfig
 from pipelines.training.engine import DeepSpeedEngine, EngineSettings
 from pipelines.training.held_out import split
 from pipelines.training.job import Job
 from pipelines.training.learner import Learner, Model, build_model
-from pipelines.training.loop import Plan, train
+from pipelines.training.loop import Plan, SkippedStepsError, train
 from pipelines.training.order import SampleOrder, Share
 from pipelines.training.reader import ClipReader
 from pipelines.training.record import run_folder
@@ -46,8 +48,9 @@ def train_worker(job: Job) -> None:
     held_out = ClipReader(config.dataset, held_out_rows) if len(held_out_rows) else None
     order = SampleOrder(len(reader), config.seed, job.dataset_version)
     model = build_model(config.backbone, config.inflation, device)
+    accelerate(model.stunet, config)
     learner = Learner(model, config.objective, config.tasks, config.seed, device, config.upscaling)
-    first_step, first_sample, state = _starting_point(job, model)
+    first_step, first_sample, state = _starting_point(job, model, device)
     engine = DeepSpeedEngine(
         model.stunet,
         temporal_parameters(model.stunet),
@@ -71,13 +74,31 @@ def train_worker(job: Job) -> None:
         ) as source,
         Lead(job, model, reader, held_out, device) if rank == 0 else nullcontext() as lead,
     ):
-        train(engine, source, learner.sample_losses, plan, Reporter(engine, lead, job, device))
+        try:
+            train(engine, source, learner.sample_losses, plan, Reporter(engine, lead, job, device))
+        except SkippedStepsError as error:
+            # All workers are here. Raised, Ray Train would start them anew, up to `max_failures` times, on the same
+            # samples with the same noise.
+            if lead is not None:
+                lead.tell_failed(str(error))
 
 
-def _starting_point(job: Job, model: Model) -> tuple[int, int, TrainingState]:
+def newest_of_all(checkpoints: Path, device: torch.device) -> Path | None:
+    """The checkpoint that all workers go on from: the one that worker 0 finds. To be called by all.
+
+    Each for itself might find another one, where a network file system tells a worker late of a new folder; they would
+    train on, at different steps, without a word.
+    """
+    newest = find_newest(checkpoints) if dist.get_rank() == 0 else None
+    step = torch.tensor(-1 if newest is None else read_facts(newest).step, device=device)
+    dist.broadcast(step, src=0)
+    return None if step < 0 else folder_of(checkpoints, int(step))
+
+
+def _starting_point(job: Job, model: Model, device: torch.device) -> tuple[int, int, TrainingState]:
     """Steps done, samples consumed, and the state."""
     trainable = temporal_parameters(model.stunet)
-    folder = find_newest(run_folder(job.config) / "checkpoints")
+    folder = newest_of_all(run_folder(job.config) / "checkpoints", device)
     if folder is None:
         if job.initial_weights is not None:
             weights.load(model.stunet, weights.find(job.initial_weights), model.backbone.digest, model.backbone.name)

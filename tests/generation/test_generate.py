@@ -14,9 +14,10 @@ from mlflow import MlflowClient
 from pipelines.config import load_config
 from pipelines.generation.config import GenerateConfig
 from pipelines.generation.maker import VideoMaker
-from pipelines.generation.recipe import RecipeError, make_recipe
 from pipelines.generation.requests import read_requests
+from pipelines.generation.resolve import make_recipe
 from pipelines.generation.run import generate
+from pipelines.generation.sizes import RecipeError
 from pipelines.video_file import read_video
 from stunet import weights
 from stunet.backbone import load_backbone

@@ -111,8 +111,8 @@ def test_exactly_one_of_prompt_and_requests_is_expected(overrides):
 def test_the_jobs_sampler_keys_are_those_of_the_sampler():
     defaults = {field.name: field.default for field in dataclasses.fields(SamplerConfig)}
     assert {name: field.default for name, field in SamplerSettings.model_fields.items()} == defaults
-    with pytest.raises(ConfigError, match=r"sampler: timestep_shift: only dpm\+\+ takes a shifted grid"):
-        config("prompt=a", "sampler.scheduler=ddim", "sampler.timestep_shift=2")
+    with pytest.raises(ConfigError, match=r"sampler: timestep_shift: ddim, ddpm and dpm\+\+ take a shifted grid"):
+        config("prompt=a", "sampler.scheduler=unipc", "sampler.timestep_shift=2")
 
 
 def test_every_task_of_the_configuration_is_one_of_requests():

@@ -12,14 +12,15 @@ from safetensors.torch import save_file
 from pipelines.config import load_config
 from pipelines.generation.config import GenerateConfig
 from pipelines.generation.maker import Made, VideoMaker
-from pipelines.generation.recipe import RecipeError, check_tasks, make_recipe
+from pipelines.generation.refusal import Refusal
 from pipelines.generation.requests import Request, read_requests
+from pipelines.generation.resolve import check_tasks, make_recipe
+from pipelines.generation.sizes import RecipeError
 from pipelines.pixels import to_frames
 from pipelines.video_file import read_video, write_mp4
 from stunet import weights
 from stunet.backbone import load_backbone
 from stunet.inflate import InflationConfig, inflate, temporal_parameters
-from stunet.style import StyleError
 
 # diffusers' DPM-Solver++ hands tensors to numpy 2 in the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -105,9 +106,11 @@ def test_what_is_outside_the_mask_stays_and_what_is_inside_is_made_anew(make, fi
 def test_outpainting_keeps_the_video_on_its_place_of_the_canvas(make, files):
     made = make("task=outpainting", f"video={files}/video.mp4", "mask='0,16,16,16'")
     frames = to_frames(made.video_CTHW)
-    assert (
-        made.result["inputs"][-1] == "video: scaled to 16x16 and laid 0 from the left and 16 from the top of the canvas"
-    )
+    assert made.result["inputs"] == [
+        "video: cropped from 48x32 to its middle 32x32",
+        "video: scaled from 32x32 to 16x16",
+        "video: 16x16 pixels of it lie 0 from the left and 16 from the top of the canvas of 32x32",
+    ]
     whole = make("task=outpainting", f"video={files}/video.mp4", "mask='0,0,32,32'")
     assert (to_frames(whole.video_CTHW) == read_video(files / "video.mp4").frames_THWC[:, :, 8:40]).all()
     assert frames.shape == (4, 32, 32, 3)
@@ -128,6 +131,20 @@ def test_stylisation_of_strength_0_returns_the_input_and_of_more_moves_away(make
     assert (to_frames(much.video_CTHW) != given).mean() > 0.5
 
 
+def test_a_strength_of_no_step_returns_the_input_untouched_by_a_vae_and_says_so(make, files, sdxl):
+    words = ("task=stylisation", f"video={files}/video.mp4", "frames=4")
+    pixels = make(*words, "strength=0.2")
+    latents = make(
+        *words, "strength=0.2", "sampler.guidance_scale=2", f"backbone={sdxl}", "checkpoint=null", "size_px=32"
+    )
+    given = read_video(files / "video.mp4").frames_THWC[:, :, 8:40]
+    for made in (pixels, latents):
+        assert (to_frames(made.video_CTHW) == given).all()
+        assert made.result["inputs"][-1] == "strength 0.2 of 2 steps is no step: the video comes back as it is"
+    some = make(*words, "strength=0.3")
+    assert (to_frames(some.video_CTHW) != given).any()
+
+
 def test_a_style_changes_the_video_its_absence_after_it_leaves_no_trace_and_alpha_0_is_none(make, files):
     plain = make()
     style = make(f"style={files}/lora.safetensors", "alpha=0.8")
@@ -136,8 +153,11 @@ def test_a_style_changes_the_video_its_absence_after_it_leaves_no_trace_and_alph
     assert not torch.equal(style.video_CTHW, plain.video_CTHW)
     assert torch.equal(again.video_CTHW, plain.video_CTHW)
     assert torch.equal(none.video_CTHW, plain.video_CTHW)
-    with pytest.raises(StyleError, match=r"image\.png: not a readable safetensors file"):
-        make(f"style={files}/image.png")
+    refused = make(f"style={files}/image.png")
+    assert isinstance(refused, Refusal)
+    assert refused[:2] == ("0000", "StyleError")
+    assert "image.png: not a readable safetensors file" in refused.reason
+    assert torch.equal(make().video_CTHW, plain.video_CTHW), "what was refused leaves no trace"
 
 
 def test_bf16_makes_nearly_the_same_video(make):

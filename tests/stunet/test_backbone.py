@@ -10,7 +10,14 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from safetensors.torch import save_file
 
-from stunet.backbone import BackboneError, find_backbone, load_backbone, weights_digest
+from stunet.backbone import (
+    BackboneError,
+    backbone_name,
+    backbone_schedule,
+    find_backbone,
+    load_backbone,
+    weights_digest,
+)
 from stunet.text import TextError
 
 CLIP = {
@@ -151,3 +158,33 @@ def test_a_transformers_clip_reads_all_of_its_tokens(folder, root):
     )
     shutil.copytree(root / "demo" / "weights" / "backbone" / "tokenizer", folder / "tokenizer")
     assert load_backbone(folder).text_encoder.encode(["a red star", ""]).hidden_BLD.shape == (2, 24, 24)
+
+
+def test_a_hub_name_stays_the_name_of_its_copy_in_the_hubs_cache(folder, tmp_path):
+    snapshot = tmp_path / "hub" / "models--organisation--small.model" / "snapshots" / ("ab" * 20)
+    snapshot.parent.mkdir(parents=True)
+    shutil.copytree(folder.parent, snapshot.parent / "whole")
+    (snapshot.parent / "whole" / "backbone").rename(snapshot)
+    (snapshot.parent / "whole" / "clip").rename(snapshot.parent / "clip")
+    (snapshot / "text_encoder" / "open_clip_text.json").write_text('{"model": "local-dir:../../clip"}')
+    assert load_backbone(snapshot).name == "organisation/small.model"
+    assert backbone_name("organisation/small.model") == backbone_name(snapshot)
+    assert backbone_name(folder) == backbone_name(folder / "unet" / "..") == "backbone"
+
+
+def test_the_schedule_of_a_folder_is_that_of_the_loaded_backbone_and_not_of_its_own_sampler(folder):
+    schedule = backbone_schedule(folder)
+    assert schedule == load_backbone(folder).schedule
+    assert schedule == {
+        "prediction_type": "v_prediction",
+        "num_train_timesteps": 1000,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.0001,
+        "beta_end": 0.02,
+        "rescale_betas_zero_snr": False,
+    }
+    PNDMScheduler(beta_schedule="squaredcos_cap_v2", beta_end=0.5).save_pretrained(folder / "scheduler")
+    assert "beta_end" not in backbone_schedule(folder), "a cosine schedule has no use for it"
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(BackboneError, match=r"scheduler/scheduler_config\.json is missing"):
+        backbone_schedule(folder)

@@ -4,15 +4,73 @@ import pytest
 import torch
 
 from stunet.inflate import inflate, temporal_parameters
+from stunet.inflated import Inflated
 from stunet.temporal import TemporalAttention, TemporalConv, TemporalDownsample, TemporalUpsample
 
+TEXT_WIDTH = 6
+LAYERS = {
+    "convolution": lambda: TemporalConv(8),
+    "attention": lambda: TemporalAttention(8),
+    "attention to text": lambda: TemporalAttention(8, text_width=TEXT_WIDTH),
+    "downsample": lambda: TemporalDownsample(8),
+    "upsample": lambda: TemporalUpsample(8),
+}
 
-@pytest.mark.parametrize("layer", [TemporalConv, TemporalAttention, TemporalDownsample, TemporalUpsample])
-def test_a_temporal_layer_compiles_without_a_graph_break_and_stays_the_same(layer, rng):
-    plain, video = layer(8), torch.randn(2, 8, 4, 4, 4, generator=rng)
+
+def given(layer, rng, wants_gradient=False):
+    """A video, and the text where the layer looks at it."""
+    video = torch.randn(2, 8, 4, 4, 4, generator=rng, requires_grad=wants_gradient)
+    takes_text = isinstance(layer, TemporalAttention) and layer.takes_text
+    return (video, torch.randn(2, 7, TEXT_WIDTH, generator=rng)) if takes_text else (video,)
+
+
+def scrambled(layer, rng):
+    with torch.no_grad():
+        for value in layer.parameters():
+            value.copy_(torch.randn(value.shape, generator=rng) * 0.2)
+    return layer
+
+
+def gradients(layer, called, inputs):
+    layer.zero_grad()
+    inputs[0].grad = None
+    called(*inputs).square().mean().backward()
+    return {"video": inputs[0].grad, **{name: value.grad for name, value in layer.named_parameters()}}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_temporal_layer_compiles_without_a_graph_break_and_stays_the_same(name, rng):
+    plain = scrambled(LAYERS[name](), rng)
+    inputs = given(plain, rng)
     torch.compiler.reset()
     compiled = torch.compile(plain, fullgraph=True, backend="aot_eager")  # a graph break is an error
-    torch.testing.assert_close(compiled(video), plain(video))
+    torch.testing.assert_close(compiled(*inputs), plain(*inputs))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_compiled_temporal_layer_has_the_same_gradients(name, rng):
+    plain = scrambled(LAYERS[name](), rng)
+    inputs = given(plain, rng, wants_gradient=True)
+    torch.compiler.reset()
+    compiled = torch.compile(plain, fullgraph=True, backend="aot_eager")
+    expected, made = gradients(plain, plain, inputs), gradients(plain, compiled, inputs)
+    assert all(value.any() for value in expected.values())
+    for key, gradient in expected.items():
+        torch.testing.assert_close(made[key], gradient)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_an_image_layer_with_its_temporal_one_compiles_without_a_graph_break(precision, rng):
+    spatial = torch.nn.Conv2d(8, 8, 3, padding=1).requires_grad_(False).to(precision)
+    layer = Inflated(spatial, scrambled(TemporalConv(8), rng))
+    video = torch.randn(2, 8, 4, 4, 4, generator=rng).to(precision)
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    made, expected = compiled(video), layer(video)
+    assert made.dtype == expected.dtype == precision
+    torch.testing.assert_close(made, expected)
+    compiled(video).float().square().mean().backward()
+    assert all(value.grad is not None for value in layer.temporal.parameters())
 
 
 @pytest.mark.parametrize("topology", ["sd", "sdxl", "if"])

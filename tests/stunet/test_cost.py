@@ -21,6 +21,34 @@ SDXL = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
+DEEPFLOYD_IF_XL = {
+    "sample_size": 64,
+    "in_channels": 3,
+    "out_channels": 6,
+    "layers_per_block": 3,
+    "block_out_channels": (704, 1408, 2112, 2816),
+    "down_block_types": ("ResnetDownsampleBlock2D", *["SimpleCrossAttnDownBlock2D"] * 3),
+    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+    "up_block_types": (*["SimpleCrossAttnUpBlock2D"] * 3, "ResnetUpsampleBlock2D"),
+    "cross_attention_dim": 2816,
+    "cross_attention_norm": "group_norm",
+    "encoder_hid_dim": 4096,
+    "encoder_hid_dim_type": "text_proj",
+    "addition_embed_type": "text",
+    "addition_embed_type_num_heads": 64,
+    "attention_head_dim": 64,
+    "resnet_time_scale_shift": "scale_shift",
+    "resnet_skip_time_act": True,
+    "resnet_out_scale_factor": 1.41421,
+    "mid_block_scale_factor": 1.41421,
+    "time_embedding_act_fn": "gelu",
+    "act_fn": "gelu",
+}
+DEEPFLOYD_IF_M = {
+    **DEEPFLOYD_IF_XL,
+    "block_out_channels": (192, 384, 576, 768),
+    "cross_attention_dim": 768,
+}
 
 
 def flops(call) -> int:
@@ -34,13 +62,15 @@ def flops(call) -> int:
     [
         pytest.param(STABLE_DIFFUSION_1_5, 32, id="SD 1.5"),
         pytest.param(SDXL, 64, id="SDXL", marks=pytest.mark.slow),
+        pytest.param(DEEPFLOYD_IF_M, 64, id="IF M", marks=pytest.mark.slow),
+        pytest.param(DEEPFLOYD_IF_XL, 64, id="IF XL"),
     ],
 )
 def test_80_frames_cost_less_than_frame_by_frame_and_much_less_than_without_temporal_resampling(config, side):
     with torch.device("meta"):
         unet = UNet2DConditionModel(**config).eval()
-        video, timestep = torch.empty(1, 4, 80, side, side), torch.empty(1)
-        text = torch.empty(1, 77, config["cross_attention_dim"])
+        video, timestep = torch.empty(1, config.get("in_channels", 4), 80, side, side), torch.empty(1)
+        text = torch.empty(1, 77, config.get("encoder_hid_dim", config["cross_attention_dim"]))
         pooled = {"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)}
         others = {"added_cond_kwargs": pooled} if config is SDXL else {}
         stunet, without = inflate(unet), inflate(unet, InflationConfig(temporal_factor=1))

@@ -8,13 +8,13 @@ from torch import nn
 
 from stunet.backbone import load_backbone
 from stunet.inflate import (
-    Inflated,
     InflationConfig,
     InflationError,
     image_state_dict,
     inflate,
     temporal_parameters,
 )
+from stunet.inflated import Inflated
 from stunet.temporal import TemporalAttention, TemporalConv, TemporalDownsample, TemporalUpsample
 
 TOPOLOGIES = ["sd", "sdxl", "if"]

@@ -128,9 +128,9 @@ def test_progress_is_told_after_each_step():
     [
         ({"scheduler": "euler"}, "scheduler: one of ddim, ddpm, .* expected, given 'euler'"),
         ({"steps": 0}, "steps: at least 1"),
-        ({"thresholding": "hard"}, "thresholding: none, static or dynamic"),
+        ({"thresholding": "hard"}, "thresholding: one of auto, none, static, dynamic expected, given 'hard'"),
         ({"guidance_rescale": 2.0}, "guidance_rescale: 0 to 1"),
-        ({"scheduler": "ddim", "timestep_shift": 2.0}, r"timestep_shift: only dpm\+\+"),
+        ({"scheduler": "unipc", "timestep_shift": 2.0}, r"timestep_shift: ddim, ddpm and dpm\+\+ take .* given unipc"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_by_name(values, message):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from stunet.inflate import image_state_dict, inflate, temporal_parameters
-from stunet.lora import fused, load_style
+from stunet.lora import fused, load_style, style_files
 from stunet.style import StyleError, apply_image_state, interpolate
 
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -107,3 +107,70 @@ def test_a_lora_that_does_not_fit_is_refused_by_its_layer(state, rng, tmp_path):
             fused(state, lora, "l")
     with pytest.raises(StyleError, match=r"style .*none: a diffusers folder or a \.safetensors file is expected"):
         load_style(tmp_path / "none", state)
+
+
+def test_the_rank_stabilised_scale_is_alpha_over_the_root_of_the_rank(state, rng, tmp_path):
+    down, up = halves(state, OUT, 4, rng)
+    tensors = {f"unet.{OUT}.lora_A.weight": down, f"unet.{OUT}.lora_B.weight": up}
+    told = {"unet.lora_alpha": 6, "unet.r": 4, "unet.use_rslora": True}
+    save_file(tensors, tmp_path / "lora.safetensors", {"lora_adapter_metadata": json.dumps(told)})
+    made = load_style(tmp_path / "lora.safetensors", state)
+    torch.testing.assert_close(made[f"{OUT}.weight"], state[f"{OUT}.weight"] + 3 * (up @ down))
+
+
+@pytest.mark.parametrize("prefix", ["unet.", ""])  # of diffusers' pipelines, and of a U-Net alone
+def test_patterns_of_alpha_name_the_end_of_a_layers_name_or_are_regular_expressions(state, rng, tmp_path, prefix):
+    first, second = LINEAR, "down_blocks.0.attentions.1.transformer_blocks.0.attn2.to_k"
+    layers = {layer: halves(state, layer, 2, rng) for layer in (first, second, OUT)}
+    tensors = {}
+    for layer, (down, up) in layers.items():
+        tensors |= {f"{prefix}{layer}.lora_A.weight": down, f"{prefix}{layer}.lora_B.weight": up}
+    patterns = {"to_q": 8, r"down_blocks\.\d+\..*\.to_k": 6, "o_out.0": 100}  # the last is no whole part of a name
+    told = {f"{prefix}lora_alpha": 2, f"{prefix}r": 2, f"{prefix}alpha_pattern": patterns}
+    told |= {"text_encoder.lora_alpha": 50}
+    save_file(tensors, tmp_path / "lora.safetensors", {"lora_adapter_metadata": json.dumps(told)})
+    made = load_style(tmp_path / "lora.safetensors", state)
+    for layer, scale in ((first, 4), (second, 3), (OUT, 1)):
+        down, up = layers[layer]
+        torch.testing.assert_close(made[f"{layer}.weight"], state[f"{layer}.weight"] + scale * (up @ down))
+
+
+def test_kinds_of_lora_that_cannot_be_fused_are_refused_by_what_they_are(state, rng, tmp_path):
+    down, up = halves(state, LINEAR, 2, rng)
+    pair = {f"unet.{LINEAR}.lora_A.weight": down, f"unet.{LINEAR}.lora_B.weight": up}
+    kohya = "lora_unet_mid_block_attentions_0_proj_in"
+    cases = {
+        rf"{LINEAR}\.lora_magnitude_vector: a DoRA": pair | {f"unet.{LINEAR}.lora_magnitude_vector": up[:, 0]},
+        rf"{LINEAR}\.dora_scale: a DoRA": pair | {f"{LINEAR}.dora_scale": up[:, 0]},
+        rf"{LINEAR}\.lora_B\.bias: .* a bias of them \(lora_bias\)": pair | {f"unet.{LINEAR}.lora_B.bias": up[:, 0]},
+        rf"{LINEAR}\.hada_w1_a: a key that ends in one of": pair | {f"unet.{LINEAR}.hada_w1_a": up},
+        rf"diffusers' format of a LoRA is expected .* given kohya's \({kohya}": {
+            f"{kohya}.lora_down.weight": down,
+            f"{kohya}.lora_up.weight": up,
+            f"{kohya}.alpha": torch.tensor(1.0),
+        },
+    }
+    for message, tensors in cases.items():
+        save_file({key: value.clone().contiguous() for key, value in tensors.items()}, tmp_path / "lora.safetensors")
+        with pytest.raises(StyleError, match=rf"lora\.safetensors: .*{message}"):
+            load_style(tmp_path / "lora.safetensors", state)
+    for key, message in (("use_dora", "a DoRA"), ("lora_bias", "a LoRA with biases")):
+        header = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 2, f"unet.{key}": True})}
+        save_file(pair, tmp_path / "lora.safetensors", header)
+        with pytest.raises(StyleError, match=rf"{message} \({key} in its header\) cannot be fused"):
+            load_style(tmp_path / "lora.safetensors", state)
+
+
+def test_a_style_in_several_files_is_loaded_whole(make_unet, state, tmp_path):
+    style = make_unet("sd", seed=9)
+    style.save_pretrained(tmp_path / "style" / "unet", max_shard_size="100KB")
+    shards = sorted((tmp_path / "style" / "unet").glob("*.safetensors"))
+    assert len(shards) > 1
+    for path in ("style", "style/unet"):
+        made = load_style(tmp_path / path, state)
+        assert made.keys() == state.keys()
+        assert all(torch.equal(made[name], value) for name, value in style.state_dict().items())
+        assert style_files(tmp_path / path) == shards
+    shards[-1].unlink()
+    with pytest.raises(StyleError, match=rf"{shards[-1].name} is named in it and is not there"):
+        load_style(tmp_path / "style", state)

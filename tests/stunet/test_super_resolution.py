@@ -7,8 +7,8 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from stunet.inflate import InflationConfig, inflate
 from stunet.sampler import Prompts, SamplerConfig, denoise, make_scheduler
 from stunet.super_resolution import SsrConfig, low_resolution, super_resolve
-from stunet.thresholding import clipped, thresholded
-from stunet.windows import seam_ratio, windowed
+from stunet.thresholding import Bound, clipped, thresholded
+from stunet.windows import seam_ratio, seams, windowed
 
 # diffusers' DPM-Solver++ hands tensors to numpy 2 in the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -103,6 +103,39 @@ def test_windows_cut_what_stands_beside_the_video_and_repeat_what_is_the_videos(
     torch.testing.assert_close(made, beside[:, :3])
 
 
+@pytest.mark.parametrize("windows_per_batch", [1, 2, 3, 99])
+def test_windows_that_pass_a_few_at_a_time_make_the_same_video(make_unet, schedule, rng, windows_per_batch):
+    stunet = inflate(make_unet("if", **UPSCALERS["if"]), InflationConfig(temporal_factor=2)).eval()
+    low, given, seen = torch.rand(2, 3, 10, 8, 8, generator=rng) * 2 - 1, prompts(rng, 2), []
+    stunet.unet.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+
+    def enlarge(ssr):
+        shape, config = (3, 10, 16, 16), SamplerConfig(steps=2, guidance_scale=2.0)
+        return super_resolve(stunet, schedule, given, low, shape, config, ssr, [1, 2])
+
+    whole, parts = enlarge(SsrConfig(4, 2)), enlarge(SsrConfig(4, 2, windows_per_batch=windows_per_batch))
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
+    assert seen[:2] == [16, 16], "four windows of two videos, with text and without"
+    assert max(seen[2:]) == 4 * min(windows_per_batch, 4)
+    with pytest.raises(ValueError, match="windows_per_batch: at least 1 expected, given 0"):
+        windowed(lambda *_: whole, 4, 2, 0)
+
+
+def test_noise_that_the_schedule_has_not_is_refused(make_unet, schedule, rng):
+    stunet, low = inflate(make_unet("if", **UPSCALERS["if"])), torch.zeros(1, 3, 2, 8, 8)
+    for level in (-1, 1000):
+        ssr = SsrConfig(noise_level=level)
+        with pytest.raises(ValueError, match=f"noise_level: 0 to 999 expected, given {level}"):
+            super_resolve(stunet, schedule, prompts(rng, 1), low, (3, 2, 16, 16), SamplerConfig(), ssr, [0])
+
+
+def test_seams_are_where_windows_begin_and_end():
+    assert [frame for frame, is_seam in enumerate(seams(10, 4, 2), start=1) if is_seam] == [2, 4, 6, 8]
+    assert seams(6, 4, 3) == [True, True, False, True, True]
+    assert all(seams(6, 2, 1)), "a window is as long as a step: nothing but seams"
+    assert not any(seams(4, 4, 2)), "one window"
+
+
 def test_the_seam_ratio_sees_a_jump_where_windows_meet_and_none_where_all_is_even():
     even = torch.arange(12.0)[None, None, :, None, None].expand(1, 3, -1, 4, 4)
     assert seam_ratio(even, window=4, overlap=0) == pytest.approx(1.0)
@@ -115,17 +148,17 @@ def test_the_seam_ratio_sees_a_jump_where_windows_meet_and_none_where_all_is_eve
 
 def test_a_dynamic_bound_is_the_videos_own_quantile_and_never_less_than_1(rng):
     video = torch.stack([torch.full((3, 4, 8, 8), 0.5), torch.full((3, 4, 8, 8), 3.0)])
-    made = clipped(video, "dynamic", 0.99)
+    made = clipped(video, Bound("dynamic", 0.99))
     assert made[0].unique().tolist() == [0.5]
     assert made[1].unique().tolist() == [1.0]
-    assert clipped(video, "static", 0.99).amax((1, 2, 3, 4)).tolist() == [0.5, 1.0]
+    assert clipped(video, Bound("static")).amax((1, 2, 3, 4)).tolist() == [0.5, 1.0]
 
 
 def test_a_video_of_more_values_than_torch_ranks_is_bounded_too():
     video = torch.zeros(1, 3, 80, 1024, 70)
     video[:, :, 40:] = 4.0
     assert video.numel() > 2**24
-    assert clipped(video, "dynamic", 0.9)[0, 0, 79, 0, 0] == 1.0
+    assert clipped(video, Bound("dynamic", 0.9))[0, 0, 79, 0, 0] == 1.0
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])

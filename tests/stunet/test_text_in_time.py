@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from stunet.inflate import Inflated, InflationConfig, inflate
+from stunet.inflate import InflationConfig, inflate
+from stunet.inflated import Inflated
 from stunet.temporal import TemporalAttention
 
 WITH_TEXT = InflationConfig(attends_text=True)

@@ -5,11 +5,12 @@ import json
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 from stunet.backbone import load_backbone
 from stunet.inflate import InflationConfig, image_state_dict, inflate, temporal_parameters
 from stunet.style import StyleError, apply_image_state, interpolate
-from stunet.weights import WeightsError, digest, load, load_stunet, read_metadata, save
+from stunet.weights import WeightsError, check_schedule, digest, load, load_stunet, read_metadata, save
 
 
 def scrambled(make_unet, rng, **inflation):
@@ -116,3 +117,29 @@ def test_an_alpha_outside_0_to_1_and_a_foreign_style_are_refused(make_unet, alph
         interpolate(base, make_unet("sdxl").state_dict(), 0.5)
     with pytest.raises(StyleError, match=r"conv_in\.weight: .* expected, given"):
         interpolate(base, base | {"conv_in.weight": torch.zeros(1)}, 0.5)
+
+
+def test_another_schedule_or_prediction_type_is_refused_by_both_values(root, tmp_path):
+    backbone = load_backbone(root / "demo" / "weights" / "backbone")
+    stunet = inflate(backbone.unet, InflationConfig(temporal_factor=2))
+    save(stunet, tmp_path, backbone.name, backbone.digest, {}, schedule=backbone.schedule)
+    assert read_metadata(tmp_path).schedule == backbone.schedule
+    load_stunet(backbone, tmp_path)
+    for key, value, message in (
+        ("prediction_type", "epsilon", "prediction_type 'v_prediction', .* has 'epsilon'"),
+        ("beta_schedule", "linear", "beta_schedule 'squaredcos_cap_v2', .* has 'linear'"),
+        ("num_train_timesteps", 500, "num_train_timesteps 1000, .* has 500"),
+    ):
+        scheduler = DDPMScheduler.from_config(backbone.scheduler.config, **{key: value})
+        other = dataclasses.replace(backbone, scheduler=scheduler)
+        with pytest.raises(WeightsError, match=rf"temporal\.safetensors: these weights were trained with {message}"):
+            load_stunet(other, tmp_path)
+
+
+def test_weights_that_were_stored_without_a_schedule_are_loaded_with_any(root):
+    """As those of the demo were."""
+    metadata = read_metadata(root / "demo" / "weights" / "stunet")
+    assert metadata.schedule is None
+    check_schedule(metadata, "somewhere", {"prediction_type": "epsilon"})
+    backbone = load_backbone(root / "demo" / "weights" / "backbone")
+    assert load_stunet(backbone, root / "demo" / "weights" / "stunet").temporal_factor > 1

@@ -1,8 +1,9 @@
 """One worker of small runs on the DeepSpeed engine, one after another: `python engine_process.py GROUP.json RANK`.
 
 GROUP.json: workers, port, runs; a run: zero_stage, precision, first_step, last_step, start (a state file or null), end
-(where worker 0 saves the state), inf_at (steps whose loss is infinite). Worker 0 writes a list of results to `out`.
-A step has two micro batches of two clips, whatever the workers.
+(where worker 0 saves the state), inf_at (steps whose loss is infinite), is_compiled (by torch.compile, without code
+generation, which takes a CPU minutes). Worker 0 writes a list of results to `out`. A step has two micro batches of two
+clips, whatever the workers.
 """
 
 import json
@@ -15,6 +16,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from pipelines.training.engine import DeepSpeedEngine, EngineSettings, Inputs
 from pipelines.training.order import Share
@@ -68,6 +70,10 @@ def do(run: dict[str, Any], rank: int, workers: int) -> dict[str, Any]:
     text = Text(text_BLD, torch.ones(CLIPS_PER_MICRO_BATCH, 1))
     others = text.conditions((5, 5))
     example = Inputs(torch.zeros(2, 3, 4, 5, 5), timestep_B, text.hidden_BLD, others)
+    torch.compiler.reset()
+    counters.clear()
+    if run["is_compiled"]:
+        net.compile(backend="aot_eager", dynamic=False)
     engine = DeepSpeedEngine(net, trainable, settings, state, example)
     share = Share(CLIPS_PER_MICRO_BATCH * MICRO_BATCHES_PER_STEP, CLIPS_PER_MICRO_BATCH, rank, workers)
     steps: list[dict[str, Any]] = []
@@ -86,7 +92,8 @@ def do(run: dict[str, Any], rank: int, workers: int) -> dict[str, Any]:
     tensors = engine.gather()
     if rank == 0:
         save_file(tensors, run["end"])
-    return {"steps": steps, "applied_steps": engine.applied_steps}
+    num_graphs = counters["stats"]["unique_graphs"]
+    return {"steps": steps, "applied_steps": engine.applied_steps, "num_graphs": num_graphs}
 
 
 def main(group: dict[str, Any], rank: int) -> None:

@@ -39,7 +39,7 @@ def run_group(folder: Path, name: str, workers: int, runs: list[dict[str, Any]])
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """By name: `whole` 4 steps on 1 worker; `half` the first 2 on 2; `one` and `two` the last 2 on 1 and on 2."""
+    """By name: `whole`, `compiled` 4 steps on 1 worker; `half` the first 2 on 2; `one`, `two` the last 2 on 1 and 2."""
     folder = tmp_path_factory.mktemp("engine")
 
     def runs(name: str, first: int, last: int, start: str | None, inf_at: tuple[int, ...] = ()) -> list[dict[str, Any]]:
@@ -52,17 +52,20 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
                 "start": start and str(folder / f"{start}-{precision}-{stage}.safetensors"),
                 "end": str(folder / f"{name}-{precision}-{stage}.safetensors"),
                 "inf_at": inf_at,
+                "is_compiled": name == "compiled",
             }
             for precision, stage in KINDS
         ]
 
     whole = runs("whole", 0, 4, None)
     infinite = runs("infinite", 0, 4, None, inf_at=(1, 2))
-    alone = run_group(folder, "alone", 1, whole + infinite)
+    alone = run_group(folder, "alone", 1, whole + infinite + runs("compiled", 0, 4, None))
     half = run_group(folder, "half", 2, runs("half", 0, 2, None))
     one = run_group(folder, "one", 1, runs("one", 2, 4, "half"))
     two = run_group(folder, "two", 2, runs("two", 2, 4, "half"))
-    named = {"whole": alone[: len(KINDS)], "infinite": alone[len(KINDS) :], "half": half, "one": one, "two": two}
+    names, size = ("whole", "infinite", "compiled"), len(KINDS)
+    named = {name: alone[index * size : (index + 1) * size] for index, name in enumerate(names)}
+    named |= {"half": half, "one": one, "two": two}
     for name, each in named.items():
         for kind, result in zip(KINDS, each, strict=True):
             result["state"] = load_file(folder / f"{name}-{kind[0]}-{kind[1]}.safetensors")
@@ -102,3 +105,14 @@ def test_a_step_with_non_finite_gradients_is_told_and_not_applied(results: Resul
     assert [math.isfinite(step["norm"]) for step in result["steps"]] == [True, False, False, True]
     assert result["applied_steps"] == 2
     assert all(bool(tensor.isfinite().all()) for tensor in result["state"].values())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind[0]}-zero{kind[1]}")
+def test_a_compiled_model_has_the_losses_of_the_plain_one(results: Results, kind: tuple[str, int]) -> None:
+    compiled, plain = results["compiled"][kind], results["whole"][kind]
+    assert compiled["num_graphs"] > 0
+    assert plain["num_graphs"] == 0
+    digits = 1e-5 if kind[0] == "fp32" else 2e-2
+    for one, other in zip(losses(compiled), losses(plain), strict=True):
+        assert float(one) == pytest.approx(float(other), rel=digits)
+    assert compiled["applied_steps"] == 4

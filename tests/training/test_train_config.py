@@ -4,10 +4,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipelines.config import ConfigError, load_config
+from pipelines.training.checkpoint import Facts, write_checkpoint
 from pipelines.training.config import InflationSettings, TaskSettings, TrainConfig
 from pipelines.training.record import RunRecord, RunRefusedError, find_record, write_record
+from pipelines.training.state import TrainingState
 from stunet.inflate import InflationConfig
 from stunet.tasks import TaskConfig
 
@@ -111,3 +114,13 @@ def test_force_goes_on_whatever_changed_and_never_refuses_even_the_same(tmp_path
     assert find_record(config(f"run.storage={tmp_path}", "lr=0.5", "run.resume=force")) is not None
     with pytest.raises(RunRefusedError, match="run.resume=never"):
         find_record(config(f"run.storage={tmp_path}", "run.resume=never"))
+
+
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_checkpoints_whose_run_is_not_known_are_not_gone_on_with(tmp_path: Path, resume: str) -> None:
+    facts = Facts(8, 64, 8, seed=0, dataset_version=3, backbone_digest="b", config_hash="c", git_sha="g")
+    write_checkpoint(tmp_path / "r" / "checkpoints", TrainingState({"w.a": torch.ones(1)}, 8), facts)
+    message = r"run.name: r has checkpoints \(.*step_00000008\) but no run.json.*run.resume=force"
+    with pytest.raises(RunRefusedError, match=message):
+        find_record(config(f"run.storage={tmp_path}", f"run.resume={resume}"))
+    assert find_record(config(f"run.storage={tmp_path}", "run.resume=force")) is None

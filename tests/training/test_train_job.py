@@ -193,6 +193,16 @@ def test_the_same_name_with_another_configuration_is_refused(world: World, whole
     assert "lr was 0.001, now 0.002" in (world.folder / "whole.log").read_text()
 
 
+def test_gradients_that_stay_non_finite_end_the_run_at_once_and_no_worker_is_started_again(
+    world: World,
+) -> None:
+    """They would be the same once more: noise and order are the sample's own."""
+    keys = ("lr=1e36", "warmup_steps=0", "max_skipped_steps=2", "max_failures=-1", "validation.every_steps=0")
+    assert world.start("diverged", *keys).wait(WAIT_S) == 1
+    assert "gradients not finite 2 steps in a row" in (world.folder / "diverged.log").read_text().splitlines()[-1]
+    assert [number for _, number in world.run("diverged").history("skipped_steps")][-2:] == [1, 2]
+
+
 class Head(NamedTuple):
     environment: dict[str, str]
     address: str
