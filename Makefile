@@ -52,7 +52,7 @@ format: $(VENV)/installed  ## format and mend what ruff can
 bench: bench-curation bench-model  ## benchmarks: each prints ratios measured in pairs
 
 bench-curation: $(VENV)/installed
-	$(BIN)/python benchmarks/bench_curation.py $(if $(CLIPS),--clips "$(CLIPS)")
+	$(BIN)/python benchmarks/bench_curation.py $(if $(CLIPS),--clips "$(CLIPS)") $(if $(FFMPEG),--ffmpeg "$(FFMPEG)")
 
 bench-%: $(VENV)/installed
 	$(BIN)/python benchmarks/bench_$(subst -,_,$*).py

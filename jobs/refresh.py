@@ -16,6 +16,7 @@ import socket
 import sys
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import psutil
 
@@ -27,20 +28,23 @@ from pipelines.curation.config import RefreshConfig
 def main(config: RefreshConfig) -> None:
     """Refresh, and print what came of it."""
     from pipelines.curation.align import AlignmentModelError
+    from pipelines.curation.baseline import BaselineError
     from pipelines.curation.catalog import CatalogError
     from pipelines.curation.commits import CommitConflictError
     from pipelines.curation.lease import Holder, LeaseHeldError, LeaseLostError
     from pipelines.curation.manifest_files import ManifestError
+    from pipelines.curation.plan import SourcesUnseenError
     from pipelines.curation.refresh import refresh
     from pipelines.curation.summary import describe
     from pipelines.curation.takedown import TakedownError
+    from pipelines.storage import remote_errors
 
-    told = (AlignmentModelError, ManifestError, TakedownError, CatalogError)
+    told = (AlignmentModelError, BaselineError, ManifestError, TakedownError, CatalogError, SourcesUnseenError)
     told_of_others = (LeaseHeldError, LeaseLostError, CommitConflictError)
     holder = Holder(_own_name(), _is_dead)
     try:
         summary = refresh(config, partial(ray_cluster, config.ray, os.environ), partial(datetime.now, UTC), holder)
-    except (*told, *told_of_others, OSError) as error:
+    except (*told, *told_of_others, *remote_errors()) as error:
         sys.exit(str(error))
     sys.stdout.write(describe(summary))
 
@@ -50,24 +54,36 @@ def preview(config: RefreshConfig) -> str:
     from pipelines.curation import preview as previews
     from pipelines.curation.catalog import CatalogError
     from pipelines.curation.manifest_files import ManifestError
+    from pipelines.curation.plan import SourcesUnseenError
     from pipelines.curation.takedown import TakedownError
+    from pipelines.storage import remote_errors
 
+    told = (ManifestError, TakedownError, CatalogError, SourcesUnseenError)
     try:
         return previews.preview(config)
-    except (ManifestError, TakedownError, CatalogError) as error:
+    except (*told, *remote_errors()) as error:
         sys.exit(str(error))
 
 
 def _own_name() -> str:
     process = psutil.Process()
-    return f"{socket.gethostname()} process {process.pid} of {process.create_time():.2f}"
+    return f"{_machine()} process {process.pid} of {process.create_time():.2f}"
+
+
+def _machine() -> str:
+    """What process ids count in: a boot of a kernel and, in containers, a part of it. Host names may be shared."""
+    places = [Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")]
+    if not all(place.exists() for place in places):
+        return socket.gethostname()
+    boot, space = places[0].read_text().strip(), places[1].readlink()
+    return f"{socket.gethostname()} {boot} {space}"
 
 
 def _is_dead(name: str) -> bool:
-    """Whether the name is that of a process of this machine which has ended."""
-    host, _, rest = name.partition(" process ")
+    """Whether the name is that of a process of this machine, since it was started, which has ended."""
+    machine, _, rest = name.partition(" process ")
     pid, _, created = rest.partition(" of ")
-    if host != socket.gethostname() or not pid.isdecimal():
+    if machine != _machine() or not pid.isdecimal():
         return False
     try:
         return f"{psutil.Process(int(pid)).create_time():.2f}" != created

@@ -40,6 +40,14 @@ class StoredFile(NamedTuple):
     changed: datetime
 
 
+class _LibraryErrors(NamedTuple):
+    """Errors of the libraries behind fsspec that are no OSError."""
+
+    all: tuple[type[Exception], ...]
+    passing: tuple[type[Exception], ...]
+    """Those of a connection: it may be there again in a moment."""
+
+
 def is_remote(path: str | Path) -> bool:
     """Whether a path is an fsspec address rather than a local file's name."""
     return "://" in str(path)
@@ -84,27 +92,16 @@ def is_transient(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno in _TRANSIENT_ERRNO
+    if isinstance(error, ValueError) or not isinstance(error, _library_errors().passing):
+        return False  # an address that is none stays none
     status = getattr(error, "status", None)  # of an aiohttp response
-    return isinstance(error, remote_errors()) and (status is None or status >= 500 or status == 429)
+    return status is None or status >= 500 or status == 429
 
 
 @cache
 def remote_errors() -> tuple[type[Exception], ...]:
     """What libraries of remote stores raise: OSError, and their own where they are installed."""
-    found: list[type[Exception]] = [OSError]
-    try:
-        from aiohttp import ClientError
-
-        found.append(ClientError)
-    except ImportError:
-        pass
-    try:
-        from botocore.exceptions import HTTPClientError
-
-        found.append(HTTPClientError)
-    except ImportError:
-        pass
-    return tuple(found)
+    return (OSError, *_library_errors().all)
 
 
 def write_whole(path: str | Path, data: bytes | bytearray) -> None:
@@ -170,7 +167,8 @@ def read_ranges(paths: Sequence[str], starts: Sequence[int], ends: Sequence[int]
         return [read_bytes(*place) for place in zip(paths, starts, ends, strict=True)]
     system, _ = filesystem(paths[0])
     inner = [filesystem(path)[1] for path in paths]
-    return patiently(lambda: system.cat_ranges(inner, list(starts), list(ends)))
+    # By default fsspec gives errors back among the bytes: nobody would try those again.
+    return patiently(lambda: system.cat_ranges(inner, list(starts), list(ends), on_error="raise"))
 
 
 def exists(path: str | Path) -> bool:
@@ -231,6 +229,26 @@ def sha256_file(path: str | Path) -> str:
     """sha256 of a file's bytes, 64 hex digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _library_errors() -> _LibraryErrors:
+    passing: list[type[Exception]] = []
+    lasting: list[type[Exception]] = []
+    try:
+        from aiohttp import ClientError
+
+        passing.append(ClientError)
+    except ImportError:
+        pass
+    try:
+        from botocore import exceptions as botocore
+
+        passing += [botocore.HTTPClientError, botocore.ConnectionError]
+        lasting += [botocore.BotoCoreError, botocore.ClientError]
+    except ImportError:
+        pass
+    return _LibraryErrors((*passing, *lasting), tuple(passing))
 
 
 def _written_aside(target: Path, data: bytes | bytearray) -> Path:

@@ -106,8 +106,16 @@ class Run:
 
     def log_dataset(self, name: str, source: str, version: str, digest: str, rows: int) -> None:
         """Record that the run reads a data set: its place, pinned version, digest (at most 36 characters) and rows."""
+        self._log_dataset((name, digest), source, version, rows, "training")
+
+    def log_made_dataset(self, name: str, source: str, version: str, digest: str, rows: int) -> None:
+        """Record that the run made this version of a data set; the arguments are those of `log_dataset`."""
+        self._log_dataset((name, digest), source, version, rows, "curation")
+
+    def _log_dataset(self, named: tuple[str, str], source: str, version: str, rows: int, context: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
+        name, digest = named
         dataset = Dataset(
             name=name,
             digest=digest[:36],
@@ -115,7 +123,7 @@ class Run:
             source=json.dumps({"uri": source, "version": version}),
             profile=json.dumps({"num_rows": rows}),
         )
-        tags = [InputTag("mlflow.data.context", "training"), InputTag("version", version)]
+        tags = [InputTag("mlflow.data.context", context), InputTag("version", version)]
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, tags)])
 
     def history(self, key: str) -> list[tuple[int, float]]:

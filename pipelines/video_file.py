@@ -5,7 +5,7 @@ after another (three for each two of the picture).
 """
 
 import io
-import tempfile
+import os
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -97,10 +97,11 @@ def encode_yuv_mp4(yuv: Yuv, fps: Fraction | int, crf: int = 18) -> bytes:
 def _encode(
     frames: Iterable[av.VideoFrame], size_px: tuple[int, int], fps: Fraction | int, options: Mapping[str, str]
 ) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="encode-") as folder:
-        # faststart moves the index to the front by opening the output a second time, so it needs a real file.
-        path = Path(folder) / "video.mp4"
-        with av.open(str(path), "w", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
+    # faststart moves the index to the front by opening the output a second time, so it needs a name. This file has one
+    # and lies in memory: a folder for temporary files that is full or gone is no clip's fault.
+    with os.fdopen(os.memfd_create("video.mp4"), "rb") as file:
+        settings = {"movflags": "+faststart", "fflags": "+bitexact"}
+        with av.open(f"/proc/self/fd/{file.fileno()}", "w", format="mp4", options=settings) as container:
             # No macroblock tree: libx264's AVX-512 version of it reads memory that was never written, and the same
             # small frames then give other bytes now and then.
             exact = {"flags": "+bitexact", "mbtree": "0"}
@@ -112,7 +113,7 @@ def _encode(
             for frame in frames:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-        return path.read_bytes()
+        return file.read()
 
 
 def write_mp4(path: str | Path, frames_THWC: NDArray[np.uint8], fps: Fraction | int, crf: int = 18) -> None:

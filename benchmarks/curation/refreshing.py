@@ -21,7 +21,7 @@ CLIPS_PER_SLICE = 32
 
 def again_rows(setting: Setting) -> Iterator[Row]:
     """A new run, the same run once more, and other thresholds on it: the job as a user starts it."""
-    num_clips, folder = setting.num_clips, setting.folder
+    num_clips, folder = setting.num_again, setting.folder
     manifest = clips(num_clips, folder)
     first, again, other = [], [], []
     for number in range(setting.pairs):

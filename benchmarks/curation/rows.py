@@ -18,7 +18,9 @@ class Setting(NamedTuple):
     """The ffmpeg command; None: there is none."""
     pairs: int
     num_clips: int
-    """Of the jobs' data set."""
+    """Of the data set of `throughput`."""
+    num_again: int
+    """Of the data set of `again`."""
     num_known: int
     """Rows of the catalog that is planned against."""
     folder: Path

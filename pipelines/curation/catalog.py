@@ -44,6 +44,8 @@ SCHEMA = pa.schema(
         ("json_bytes", pa.int64()),
         ("attempts", pa.int32()),
         ("is_transient", pa.bool_()),
+        ("timeout_s", pa.float64()),
+        ("max_memory_bytes", pa.int64()),
         ("mark", pa.int64()),
         ("refresh_id", pa.string()),
         ("scoring_hash", pa.string()),
@@ -53,7 +55,8 @@ SCHEMA = pa.schema(
 """`num_frames`, `fps`, `size_px` are the sample's; `source_*` the source's; places are null where nothing is stored.
 
 `duplicate_of` is the key of the clip that is kept instead; `attempts` counts refreshes that tried the clip and
-`is_transient` says that the next one may; `mark` changes with etag, caption and the manifest's other columns.
+`is_transient` says that the next one may; `timeout_s` and `max_memory_bytes` are the limits that a clip which is
+`timeout` or `crashed` had, else null; `mark` changes with etag, caption and the manifest's other columns.
 """
 PLACE = ("shard", "offset", "bytes", "txt_offset", "txt_bytes", "json_offset", "json_bytes")
 """Where a sample lies."""

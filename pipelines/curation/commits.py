@@ -17,6 +17,8 @@ from pipelines.storage import is_remote
 
 _MERGED_SHARE = 0.05  # of the rows; more than that is cheaper to write anew than to merge
 _BATCH_ROWS = 20_000
+# Else every hundredth commit forgets versions of more than 30 days; here it is the vacuum that says which may go.
+_TABLE = {"delta.enableExpiredLogCleanup": "false"}
 _COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
 
 
@@ -54,7 +56,7 @@ def commit(
         if catalog is None:
             if not is_remote(dataset_root):
                 Path(dataset_root).mkdir(parents=True, exist_ok=True)
-            _write(catalog_path(dataset_root), "error", _stream(database, "from upserts"), properties)
+            _make(catalog_path(dataset_root), _stream(database, "from upserts"), properties)
         else:
             # A table of its own: a commit would move the version of the catalog that the caller has pinned.
             table = DeltaTable(catalog_path(dataset_root), version=catalog.version)
@@ -89,7 +91,18 @@ def _change(
         _write(table, "overwrite", _stream(database, f"{rest} union all {_select('from upserts')}"), properties)
 
 
-def _write(table: str | DeltaTable, mode: Any, rows: pa.RecordBatchReader, properties: CommitProperties) -> None:
+def _make(path: str, rows: pa.RecordBatchReader, properties: CommitProperties) -> None:
+    write_deltalake(
+        path,
+        rows,
+        mode="error",
+        configuration=_TABLE,
+        commit_properties=properties,
+        writer_properties=WriterProperties(compression="ZSTD"),
+    )
+
+
+def _write(table: DeltaTable, mode: Any, rows: pa.RecordBatchReader, properties: CommitProperties) -> None:
     write_deltalake(
         table,
         rows,

@@ -92,12 +92,14 @@ def _frames(container: InputContainer, track: Track, excerpt: Excerpt, recipe: R
     _check_rate(track, recipe)
     targets = shown_at(track.timeline, window)
     wanted = sorted(set(targets))
-    scale = Fraction(min(track.width_px, track.stream.height), zoomed_px(recipe.size_px, excerpt.bars))
     if any(excerpt.bars):
-        _check_inside(scale * recipe.size_px, recipe)
         pictures = pyav_reader.read_frames(track, wanted, recipe, excerpt.bars)
     else:
         pictures = reader(recipe.decoder, track)(track, wanted, recipe)
+    # Some files tell the shape of their pixels, and so the width of the picture, only with their frames.
+    scale = Fraction(min(track.width_px, track.stream.height), zoomed_px(recipe.size_px, excerpt.bars))
+    if any(excerpt.bars):
+        _check_inside(scale * recipe.size_px, recipe)
     place = {pts: index for index, pts in enumerate(wanted)}
     planes_TPW = np.stack([pictures.squares[place[pts]].planes_PW for pts in targets])
     _, left, top = pictures.squares[0]

@@ -1,13 +1,14 @@
 """The alternative frame reader: decord. Frames are chosen by the same timestamps; decord only decodes and scales.
 
-decord 0.6 knows no AV1, hides nothing that an edit list hides, ignores rotation and flags no damage. Sources of the
-first three kinds are left to PyAV; damaged frames pass silently, which is why PyAV is the default.
+decord 0.6 knows no AV1, hides nothing that an edit list hides, ignores rotation and the shape of pixels, and flags no
+damage. Such sources are left to PyAV, but for the damaged: they pass silently, which is why PyAV is the default.
 """
 
 import io
 from collections.abc import Sequence
 from fractions import Fraction
 
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 
@@ -19,12 +20,11 @@ _CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4")
 
 
 def can_read(track: Track) -> bool:
-    """Whether decord reads this source as PyAV does."""
-    is_rotated = any(packet.has_sidedata("display_matrix") for packet in track.packets[:1]) or bool(
-        track.stream.metadata.get("rotate")
-    )
-    is_known = track.stream.codec_context.name in _CODECS
-    return is_known and track.pixel_aspect == 1 and not is_rotated and not track.has_discarded_packets
+    """Whether decord reads this source as PyAV does. One frame is decoded: some files tell such things only there."""
+    if track.stream.codec_context.name not in _CODECS or track.has_discarded_packets:
+        return False
+    frame = _first_frame(track)
+    return frame is not None and not frame.rotation and track.pixel_aspect == 1
 
 
 def read_frames(track: Track, wanted: Sequence[int], recipe: Recipe) -> Pictures:
@@ -47,3 +47,16 @@ def read_frames(track: Track, wanted: Sequence[int], recipe: Recipe) -> Pictures
     frames = (VideoFrame.from_ndarray(frame_HWC, format="rgb24") for frame_HWC in frames_NHWC)
     scaled = (to_yuv.reformat(frame, format="yuv420p", threads=1) for frame in frames)
     return Pictures([crop(frame, recipe.size_px) for frame in scaled], Colorspace.ITU601)
+
+
+def _first_frame(track: Track) -> VideoFrame | None:
+    """The first frame that decodes; None where there is none: PyAV then tells why."""
+    try:
+        frames = (frame for packet in (*track.packets, None) for frame in track.stream.decode(packet))
+        return next(frames, None)
+    except FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
+        return None
+    finally:
+        track.stream.codec_context.flush_buffers()

@@ -50,3 +50,8 @@ def version_path(dataset_root: str | Path, version: int) -> str:
 def oldest_path(dataset_root: str | Path) -> str:
     """The number of the oldest version that no vacuum has removed; no such file: all are there."""
     return joined(dataset_root, "versions", "oldest")
+
+
+def erased_path(dataset_root: str | Path) -> str:
+    """What the vacuum erased inside slices; no such file: nothing."""
+    return joined(dataset_root, "versions", "erased.parquet")

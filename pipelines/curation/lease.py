@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipelines.curation.layout import lease_path
-from pipelines.storage import create_whole, joined, list_names, read_bytes, remove_files
+from pipelines.storage import create_whole, joined, list_names, read_bytes, remote_errors, remove_files
 
 _RENEWALS = 3  # in the time of a lease
 _DIGITS = 10
@@ -130,7 +130,7 @@ def leased(dataset: str, holder: Holder, duration_s: float, now: Callable[[], da
                 lease.renew()
             except LeaseLostError:
                 return  # the check before the commit tells
-            except OSError:
+            except remote_errors():
                 continue  # the store is away; there is time for another try
 
     keeper = threading.Thread(target=keep, name="lease", daemon=True)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipelines.curation.manifest_files import BadRow, ManifestError, base_folder, rows_of
+from pipelines.curation.source import address_problem
 from pipelines.storage import is_remote, joined
 
 MANIFEST_SCHEMA = pa.schema(
@@ -32,7 +33,6 @@ MANIFEST_SCHEMA = pa.schema(
 )
 """`etag` is null where the manifest does not say it."""
 _OWN_COLUMNS = ("video", "caption", "start_s", "end_s")
-_ETAG_COLUMNS = ("etag", "size")
 _BATCH_ROWS = 4096
 
 
@@ -81,21 +81,40 @@ def _records(path: str, rejected: Callable[[RejectedRow], None] | None) -> Itera
 def _record(where: str, folder: str, row: Mapping[str, Any] | BadRow) -> dict[str, object]:
     if isinstance(row, BadRow):
         raise ManifestError(f"{where}: {row.reason}")
-    uri = _resolve(folder, _text(where, row, "video"))
+    uri = _address(where, folder, row)
     start_s, end_s = _seconds(where, "start_s", row), _seconds(where, "end_s", row)
     if end_s is not None and end_s <= (start_s or 0):
         raise ManifestError(f"{where}: column end_s: more than start_s expected, given {start_s} to {end_s}")
-    own = (*_OWN_COLUMNS, *(_ETAG_COLUMNS if row.get("etag") else ()))
-    others = {name: value for name, value in row.items() if name not in own}
-    return {
-        "row_id": hashlib.sha256(f"{uri}\n{_told(start_s)}\n{_told(end_s)}".encode()).hexdigest()[:32],
+    others = {name: value for name, value in row.items() if name not in _OWN_COLUMNS}
+    etag = f"{row.get('size') or ''}-{row['etag']}" if row.get("etag") else None
+    texts = {
         "uri": uri,
-        "etag": f"{row.get('size') or ''}-{row['etag']}" if row.get("etag") else None,
+        "etag": etag,
         "caption": _caption(where, row),
-        "start_s": start_s,
-        "end_s": end_s,
         "manifest_json": json.dumps(others, sort_keys=True, ensure_ascii=False, default=str) if others else "{}",
     }
+    _check_utf8(where, texts)
+    row_id = hashlib.sha256(f"{uri}\n{_told(start_s)}\n{_told(end_s)}".encode()).hexdigest()[:32]
+    return {"row_id": row_id, "start_s": start_s, "end_s": end_s, **texts}
+
+
+def _address(where: str, folder: str, row: Mapping[str, Any]) -> str:
+    video = _text(where, row, "video")
+    uri = resolve(folder, video)
+    problem = address_problem(uri)
+    if problem is not None:
+        raise ManifestError(f"{where}: column video: a path or address expected, given {video!r}: {problem}")
+    return uri
+
+
+def _check_utf8(where: str, texts: Mapping[str, str | None]) -> None:
+    """JSON can name halves of characters; no file can hold them as text."""
+    try:
+        for text in texts.values():
+            (text or "").encode()
+    except UnicodeEncodeError as error:
+        given = error.object[error.start : error.end]
+        raise ManifestError(f"{where}: text of whole characters expected, given {given!a}") from error
 
 
 def _text(where: str, row: Mapping[str, Any], column: str) -> str:
@@ -129,7 +148,8 @@ def _told(seconds: float | None) -> str:
     return "" if seconds is None else str(seconds)
 
 
-def _resolve(folder: str, video: str) -> str:
+def resolve(folder: str, video: str) -> str:
+    """The address that a manifest in `folder` means by `video`."""
     if is_remote(video) or video.startswith("/"):
         return video
     # Not resolved: a link is a name of its own, and may be pointed elsewhere later.

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -64,25 +65,67 @@ def _is_folder(path: str) -> bool:
     return system.isdir(inner)
 
 
+class _Lines:
+    """Lines of a file, which can be given again: those that an open quote swallowed."""
+
+    def __init__(self, file: Iterable[str]) -> None:
+        self._file, self._again = iter(file), deque[str]()
+        self._record: list[str] = []
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._file)
+        self._record.append(line)
+        self.number += 1
+        return line
+
+    def begin_record(self) -> None:
+        self._record.clear()
+
+    def end_record_early(self) -> None:
+        """Take its first line for the whole record."""
+        self._again.extendleft(reversed(self._record[1:]))
+        self.number -= len(self._record) - 1
+
+
 def _csv_rows(path: str) -> Rows:
     with fsspec.open(path, "r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file, strict=True)  # pyright: ignore[reportArgumentType]  # fsspec opens text files
+        records = _csv_records(_Lines(file))  # pyright: ignore[reportArgumentType]  # fsspec opens text files
+        place, header = next(records, ("", []))
+        if isinstance(header, BadRow):
+            raise ManifestError(f"{path}: {place}: {header.reason}")
+        _require_columns(path, header)
+        for place, record in records:
+            yield place, record if isinstance(record, BadRow) else _checked(header, record)
+
+
+def _csv_records(lines: _Lines) -> Iterator[tuple[str, list[str] | BadRow]]:
+    """Records with their places; one that is broken costs its first line, and reading goes on with the next."""
+    reader = csv.reader(lines, strict=True)
+    while True:
+        lines.begin_record()
         try:
-            _require_columns(path, reader.fieldnames or ())
-            for row in reader:
-                yield f"line {reader.line_num}", _checked(row, len(reader.fieldnames or ()))
+            record = next(reader, None)
         except csv.Error as error:
-            raise ManifestError(f"{path}: after line {reader.line_num}: {error}") from error
+            lines.end_record_early()
+            record = BadRow(f"not CSV: {error}")
+        if record is None:
+            return
+        if record:
+            yield f"line {lines.number}", record
 
 
-def _checked(row: dict[Any, Any], num_fields: int) -> Mapping[str, Any] | BadRow:
-    if None in row or None in row.values():
-        return BadRow(f"{num_fields} fields expected")
+def _checked(header: Sequence[str], record: Sequence[str]) -> Mapping[str, Any] | BadRow:
+    if len(record) != len(header):
+        return BadRow(f"{len(header)} fields expected")
     try:
-        "".join(row.values()).encode()
+        "".join(record).encode()
     except UnicodeEncodeError as error:
         return BadRow(f"not UTF-8: {error.object[error.start : error.end]!a}")
-    return row
+    return dict(zip(header, record, strict=True))
 
 
 def _jsonl_rows(path: str) -> Rows:
@@ -95,7 +138,7 @@ def _jsonl_rows(path: str) -> Rows:
 def _parsed(line: bytes) -> Mapping[str, Any] | BadRow:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         return BadRow(f"not JSON: {error}")
     return row if isinstance(row, dict) else BadRow(f"a JSON object expected, given {type(row).__name__}")
 

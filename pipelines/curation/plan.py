@@ -7,35 +7,33 @@ ever whole in memory. What becomes of each row is its fate:
     rejudged                 stored scores suffice: other thresholds, columns, captions; a copy that may take a place
     taken_down               on the takedown list
     gone                     no longer in the manifest
-    unchanged                nothing to do; stays_removed is the same for a clip that was taken down before
+    unchanged                nothing to do; stays_removed is the same for a clip that was taken down before, and
+                             unreachable for one whose new caption needs pixels that cannot be seen now
 
+A source that was seen before and cannot be seen now is no changed one: its clip stays as it is.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
+from pipelines.curation.baseline import OTHER_CAPTIONS, WRONG_CAPTION, collect_other_captions
 from pipelines.curation.catalog import Catalog, register_rows
 from pipelines.curation.config import RefreshConfig
-from pipelines.curation.manifest import MANIFEST_SCHEMA, RejectedRow, read_manifest
-from pipelines.curation.source import etag
-from pipelines.curation.takedown import read_takedown
+from pipelines.curation.etags import Etags
+from pipelines.curation.manifest import RejectedRow, read_manifest
+from pipelines.curation.source import Unseen, etag
+from pipelines.curation.takedown import load_takedown, read_takedown, unmatched_lines
 from pipelines.curation.workbench import count
-
-_THREADS = 16
 
 _TABLES = """
 create table manifest (position bigint, row_id varchar, uri varchar, etag varchar, caption varchar, start_s double,
     end_s double, manifest_json varchar, mark bigint);
-create table takedown (name varchar);
 """
-_INSERT = """
-insert into manifest
-select *, (md5_number_lower(concat_ws(chr(31), etag, caption, manifest_json)) >> 1)::bigint from chunk
-"""
+_MARK = "(md5_number_lower(concat_ws(chr(31), {etag}, caption, manifest_json)) >> 1)::bigint"
+_INSERT = f"insert into manifest select *, {_MARK.format(etag='etag')} from chunk"
 _TELL_EQUAL_ROWS_APART = """
 create table repeated as select row_id from manifest group by row_id having count(*) > 1;
 update manifest set row_id = left(sha256(manifest.row_id || '#' || copies.occurrence), 32)
@@ -43,33 +41,43 @@ from (select position, row_number() over (partition by row_id order by position)
       from manifest semi join repeated using (row_id)) copies
 where manifest.position = copies.position and copies.occurrence > 1;
 """
-_KNOWN = """
+_NARROW = "mark, verdict, attempts, is_transient, timeout_s, max_memory_bytes, scoring_hash, config_hash"
+_KNOWN = f"""
 create table known as
-select row_id, mark, verdict, attempts, is_transient, scoring_hash, config_hash
-from catalog_rows semi join manifest using (row_id);
+select row_id, {_NARROW} from catalog_rows semi join manifest using (row_id);
 """
 # Columns that are read of every row of the catalog are few and narrow; the others only of rows that matter.
-_LISTED = """
-create table listed as
-select row_id from catalog_rows where uri in (from takedown) or key in (from takedown)
-union select row_id from manifest where uri in (from takedown);
+_UNSEEN = f"""
+create table unseen as
+select row_id, etag from catalog_rows semi join (select row_id from manifest where etag = '') using (row_id)
+where verdict <> 'removed' and etag <> '';
+update manifest set etag = unseen.etag, mark = {_MARK.format(etag="unseen.etag")}
+from unseen where manifest.row_id = unseen.row_id;
 """
-_NONE_LISTED = "create table listed (row_id varchar)"
-_FATES = """
+_NONE_UNSEEN = "create table unseen (row_id varchar, etag varchar)"
+# More time or memory than a clip had when it failed is a reason of its own to try it again.
+_MAY_SUCCEED = """
+(is_transient and (attempts < getvariable('max_attempts')
+    or coalesce(verdict = 'timeout' and timeout_s < getvariable('timeout_s'), false)
+    or coalesce(verdict = 'crashed' and max_memory_bytes < getvariable('max_memory_bytes'), false)))
+"""
+_FATES = f"""
 create table fates as
 select manifest.row_id, manifest.position,
     case when listed.row_id is not null then if(known.verdict = 'removed', 'stays_removed', 'taken_down')
          when known.row_id is null then 'new'
          when known.verdict = 'removed' or known.scoring_hash <> getvariable('scoring_hash') then 'changed'
-         when known.is_transient and known.attempts < getvariable('max_attempts') and manifest.etag <> '' then 'retried'
+         when {_MAY_SUCCEED} and manifest.etag <> '' and unseen.row_id is null then 'retried'
          when known.mark = manifest.mark and known.config_hash = getvariable('config_hash') then 'unchanged'
          when known.mark = manifest.mark then 'rejudged'
          else 'differs' end as fate
-from manifest left join known using (row_id) left join listed using (row_id);
+from manifest left join known using (row_id) left join listed using (row_id)
+left join unseen using (row_id);
 """
 _LOOK_CLOSER = """
-update fates set fate = if(details.etag <> manifest.etag or (getvariable('is_aligned')
-    and details.caption <> manifest.caption and details.slice is not null), 'changed', 'rejudged')
+update fates set fate = case when details.etag <> manifest.etag then 'changed'
+    when not getvariable('is_aligned') or details.caption = manifest.caption or details.slice is null then 'rejudged'
+    when details.row_id in (select row_id from unseen) then 'unreachable' else 'changed' end
 from manifest, (select row_id, etag, caption, slice from catalog_rows
                 semi join (select row_id from fates where fate = 'differs') using (row_id)) details
 where fates.fate = 'differs' and fates.row_id = manifest.row_id and fates.row_id = details.row_id;
@@ -79,23 +87,23 @@ _GONE = (
 )
 _NONE_GONE = "create table gone (row_id varchar)"
 # Rows that the manifest does not name and that stay: what is due for them is due as if it named them still.
-_OUTSIDE = """
+_OUTSIDE = f"""
 create table outside as
 select row_id,
     case when row_id in (from listed) then 'taken_down'
          when scoring_hash <> getvariable('scoring_hash') then 'changed'
-         when is_transient and attempts < getvariable('max_attempts') then 'retried'
+         when {_MAY_SUCCEED} then 'retried'
          else 'rejudged' end as fate
 from catalog_rows anti join manifest using (row_id)
 where verdict <> 'removed' and (config_hash <> getvariable('config_hash')
-    or (is_transient and attempts < getvariable('max_attempts')) or row_id in (from listed));
+    or {_MAY_SUCCEED} or row_id in (from listed));
 """
-_TAKE_IN = """
+_TAKE_IN = f"""
 insert into fates select row_id, null, fate from outside;
 create table outside_due as select row_id from outside where fate in ('changed', 'retried');
 insert into manifest select null, row_id, uri, etag, caption, start_s, end_s, manifest_json, mark
 from catalog_rows semi join outside_due using (row_id);
-insert into known select row_id, mark, verdict, attempts, is_transient, scoring_hash, config_hash
+insert into known select row_id, {_NARROW}
 from catalog_rows semi join outside_due using (row_id);
 """
 # Copies of a clip that is no longer kept as it was: one of them may take its place.
@@ -116,6 +124,10 @@ union all select row_id from gone
 """
 
 
+class SourcesUnseenError(RuntimeError):
+    """So many sources cannot be seen that their store is taken for away; nothing was changed."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a refresh has to do, in numbers; the rows are in the tables `manifest`, `fates` and `gone`."""
@@ -131,6 +143,12 @@ class Plan:
     num_taken_down: int
     num_removed: int
     """No longer in the manifest."""
+    num_unchanged: int
+    """Clips of the manifest that need nothing."""
+    num_unreachable: int
+    """Sources that were seen before and cannot be seen now: nothing of theirs is taken for changed."""
+    unmatched_takedowns: tuple[str, ...]
+    """Lines of the takedown list that name nothing which is or was there."""
     num_expected: int
     """Verdicts but `removed` that the catalog must add up to afterwards."""
 
@@ -138,11 +156,6 @@ class Plan:
     def num_due(self) -> int:
         """Clips to decode."""
         return self.num_new + self.num_changed + self.num_retried
-
-    @property
-    def num_unchanged(self) -> int:
-        """Clips of the manifest that need nothing, at least."""
-        return max(0, self.num_clips - self.num_due - self.num_rejudged - self.num_taken_down)
 
     @property
     def is_empty(self) -> bool:
@@ -159,8 +172,8 @@ def make_plan(
     """Compare the manifest with the catalog.
 
     Args:
-        database: An empty `workbench`; gets the tables `manifest`, `fates`, `gone` and `takedown`, and the views
-            `catalog_rows` and `to_decode`.
+        database: An empty `workbench`; gets the tables `manifest`, `fates`, `gone`, `takedown` and `listed`, and the
+            views `catalog_rows` and `to_decode`.
         config: What, and how.
         catalog: The newest version; None before the first refresh.
         rejected: See `read_manifest`.
@@ -168,15 +181,18 @@ def make_plan(
     Raises:
         ManifestError: The manifest cannot be used.
         TakedownError: The takedown list cannot be used.
+        SourcesUnseenError: More sources cannot be seen than the configuration allows.
     """
     database.execute("begin")
     database.execute(_TABLES)
-    _load(database, read_manifest(config.manifest, rejected), read_takedown(config.takedown))
+    _load(database, read_manifest(config.manifest, rejected))
     num_clips = count(database, "manifest")
     register_rows(database, catalog)
     _ask(database, config)
     database.execute(_KNOWN)
-    database.execute(_LISTED if count(database, "takedown") else _NONE_LISTED)
+    database.execute(_UNSEEN if count(database, "manifest where etag = ''") else _NONE_UNSEEN)
+    _check_seen(database, config)
+    load_takedown(database, read_takedown(config.takedown, config.manifest))
     database.execute(_FATES)
     if count(database, "fates where fate = 'differs'"):
         database.execute(_LOOK_CLOSER)
@@ -192,9 +208,11 @@ def make_plan(
 
 def due(database: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
     """Clips to decode that have no scored row yet, in the order of the manifest."""
-    query = """
-    select row_id, uri, etag, caption, start_s, end_s, manifest_json from manifest semi join to_decode using (row_id)
-    anti join scored using (row_id) order by position nulls last, row_id
+    collect_other_captions(database)
+    query = f"""
+    select row_id, uri, etag, manifest.caption, start_s, end_s, manifest_json, {WRONG_CAPTION} as wrong_caption
+    from manifest semi join to_decode using (row_id) anti join scored using (row_id) {OTHER_CAPTIONS}
+    order by position nulls last, row_id
     """
     yield from database.sql(query).to_arrow_reader()
 
@@ -229,36 +247,40 @@ def _ask(database: duckdb.DuckDBPyConnection, config: RefreshConfig) -> None:
         "scoring_hash": config.scoring_hash,
         "config_hash": config.config_hash,
         "max_attempts": config.max_attempts,
+        "timeout_s": config.limits.timeout_s,
+        "max_memory_bytes": config.limits.max_memory_bytes,
         "is_aligned": config.align.model is not None,
     }
     for name, value in asked.items():
         database.execute(f"set variable {name} = $value", {"value": value})
 
 
-def _load(database: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch], takedown: Iterable[str]) -> None:
-    with ThreadPoolExecutor(_THREADS) as pool:
+def _load(database: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch]) -> None:
+    with Etags() as etags:
         for batch in batches:
-            database.register("chunk", _with_etags(pa.Table.from_batches([batch]), pool))
+            database.register("chunk", etags.filled(pa.Table.from_batches([batch])))
             database.execute(_INSERT)
     database.unregister("chunk")
     database.execute(_TELL_EQUAL_ROWS_APART)
-    database.register("chunk", pa.table({"name": pa.array(list(takedown), pa.string())}))
-    database.execute("insert into takedown from chunk")
-    database.unregister("chunk")
 
 
-def _with_etags(rows: pa.Table, pool: ThreadPoolExecutor) -> pa.Table:
-    """Ask the stores of all sources whose etag the manifest does not tell."""
-    if not rows["etag"].null_count:
-        return rows
-    given, uris = rows["etag"].to_pylist(), rows["uri"].to_pylist()
-    asked = iter(pool.map(etag, [uri for uri, known in zip(uris, given, strict=True) if known is None]))
-    etags = pa.array([next(asked) if known is None else known for known in given], pa.string())
-    return rows.set_column(MANIFEST_SCHEMA.get_field_index("etag"), "etag", etags)
+def _check_seen(database: duckdb.DuckDBPyConnection, config: RefreshConfig) -> None:
+    """A store that is away must not pass for one that was emptied."""
+    num_unseen, num_known = count(database, "unseen"), count(database, "known where verdict <> 'removed'")
+    if num_unseen <= config.max_unreachable_share * num_known:
+        return
+    ((uri,),) = database.sql("select uri from manifest semi join unseen using (row_id) limit 1").fetchall()
+    told = etag(uri, ())
+    raise SourcesUnseenError(
+        f"manifest {config.manifest}: {num_unseen} of {num_known} known sources cannot be seen, such as {uri}"
+        f"{': ' + told.reason if isinstance(told, Unseen) else ''}; is a disk not mounted, a store away? Nothing was "
+        f"changed. max_unreachable_share: {config.max_unreachable_share:g} of them may be away; more can be given"
+    )
 
 
 def _counted(database: duckdb.DuckDBPyConnection, num_clips: int, num_outside: int) -> Plan:
     fates = dict(database.sql("select fate, count(*) from fates group by fate").fetchall())
+    num_gone_down = count(database, "gone semi join listed using (row_id)")
     num_down = count(database, "fates where fate in ('taken_down', 'stays_removed') and position is not null")
     return Plan(
         num_clips=num_clips,
@@ -266,7 +288,12 @@ def _counted(database: duckdb.DuckDBPyConnection, num_clips: int, num_outside: i
         num_changed=fates.get("changed", 0),
         num_retried=fates.get("retried", 0),
         num_rejudged=fates.get("rejudged", 0),
-        num_taken_down=fates.get("taken_down", 0),
-        num_removed=count(database, "gone"),
+        num_taken_down=fates.get("taken_down", 0) + num_gone_down,
+        num_removed=count(database, "gone") - num_gone_down,
+        num_unchanged=count(
+            database, "fates where fate in ('unchanged', 'unreachable', 'stays_removed') and position is not null"
+        ),
+        num_unreachable=count(database, "unseen"),
+        unmatched_takedowns=tuple(unmatched_lines(database)) if count(database, "takedown") else (),
         num_expected=num_clips - num_down + num_outside,
     )

@@ -29,7 +29,7 @@ class PreparedClip(NamedTuple):
     """Frames at the data set's rate and size, H.264."""
     measures: Measures
     crop: tuple[int, int, int, int]
-    """Left, top, width, height of the part that is kept, in pixels of the upright source picture."""
+    """Left, top, width, height of the part that is kept, in pixels of the upright source picture, made square."""
     fingerprint: bytes
     """By which near duplicates are found."""
     align_jpegs: tuple[bytes, ...]

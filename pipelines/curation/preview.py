@@ -1,4 +1,4 @@
-"""What a refresh would do: its plan in numbers, and how long the last refresh's speed makes it."""
+"""What a refresh would do: its plan in numbers, and how long an earlier refresh's speed makes it."""
 
 import json
 from typing import Any
@@ -8,8 +8,12 @@ from pipelines.curation.config import RefreshConfig
 from pipelines.curation.layout import refreshes_path
 from pipelines.curation.manifest import RejectedRow
 from pipelines.curation.plan import make_plan
+from pipelines.curation.summary import describe_unmatched
 from pipelines.curation.workbench import workbench
 from pipelines.storage import absolute, joined, list_names, read_bytes
+
+_RECORDS = 100  # the newest, that are looked at
+_ENOUGH = 200  # clips, beside which starting costs little
 
 
 def preview(config: RefreshConfig) -> str:
@@ -32,30 +36,41 @@ def preview(config: RefreshConfig) -> str:
         "removed": plan.num_removed,
         "taken down": plan.num_taken_down,
         "unchanged": plan.num_unchanged,
+        "cannot be seen": plan.num_unreachable,
         "rows rejected": len(rejected),
     }
     lines = [
         f"plan: {plan.num_clips} clips, {version}",
         *(f"  {name:<14}{count:>12}" for name, count in counts.items()),
     ]
-    return "\n".join([*lines, f"  {'to decode':<14}{plan.num_due:>12}  {_estimate(plan.num_due, dataset)}"]) + "\n"
+    lines.append(f"  {'to decode':<14}{plan.num_due:>12}  {_estimate(plan.num_due, dataset)}")
+    return "\n".join(lines) + "\n" + describe_unmatched(plan.unmatched_takedowns)
 
 
 def _estimate(num_due: int, dataset: str) -> str:
-    last = _last_decoding(dataset)
     if not num_due:
         return "nothing but bytes to copy"
-    if last is None:
+    telling = _telling_refresh(dataset, num_due)
+    if telling is None:
         return "no earlier refresh tells how long that takes"
-    speed = f"{last['clips_per_s']:.1f} clips/s of refresh {last['refresh_id']}"
-    return f"about {num_due / last['clips_per_s']:.0f} s at the {speed}"
+    speed = telling["decoded"] / telling["decoding_s"]
+    return (
+        f"about {num_due / speed:.0f} s at the {speed:.1f} clips/s of refresh {telling['refresh_id']}, "
+        f"which decoded {telling['decoded']}"
+    )
 
 
-def _last_decoding(dataset: str) -> dict[str, Any] | None:
-    """The record of the newest refresh that decoded something."""
+def _telling_refresh(dataset: str, num_due: int) -> dict[str, Any] | None:
+    """The record of the newest refresh that decoded enough to tell a speed; of those that did not, the largest."""
     folder = refreshes_path(dataset)
-    for name in reversed([name for name in list_names(folder) if name.endswith(".json")]):
-        record = json.loads(read_bytes(joined(folder, name)))
-        if record["clips_per_s"]:
+    names = [name for name in list_names(folder) if name.endswith(".json")][-_RECORDS:]
+    records = (json.loads(read_bytes(joined(folder, name))) for name in reversed(names))
+    largest = None
+    for record in records:
+        if not record["decoding_s"]:
+            continue
+        if record["decoded"] >= min(_ENOUGH, num_due):
             return record
-    return None
+        if largest is None or record["decoded"] > largest["decoded"]:
+            largest = record
+    return largest

@@ -52,6 +52,8 @@ class ClipRecord(TypedDict):
     end_s: float | None
     manifest_json: str
     """All other manifest columns as a JSON object with sorted keys."""
+    wrong_caption: str | None
+    """Another clip's, by which alignment has a baseline; null where no other caption is known."""
 
 
 class SourceFacts(TypedDict):
@@ -71,7 +73,7 @@ class DecodedClip(NamedTuple):
     yuv: Yuv
     """T frames of size_px x size_px."""
     crop: tuple[int, int, int, int]
-    """Left, top, width, height of the part that is kept, in pixels of the upright source picture."""
+    """Left, top, width, height of the part that is kept, in pixels of the upright source picture, made square."""
 
 
 class Bars(NamedTuple):
@@ -109,6 +111,7 @@ class ScoredClip(TypedDict):
     start_s: float | None
     end_s: float | None
     manifest_json: str
+    wrong_caption: str | None
     key: str | None
     verdict: Verdict | None
     reason: str

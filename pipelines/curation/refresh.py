@@ -4,39 +4,36 @@ What needs decoding is scored and stored in slices; then, for new scores and sto
 and bytes are copied into shards. A refresh holds the data set's lease from its plan to its end.
 """
 
-import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from pipelines.curation.align import located
 from pipelines.curation.baseline import with_baseline
 from pipelines.curation.catalog import Catalog, open_if_there
 from pipelines.curation.commits import commit
+from pipelines.curation.completion import Completion, commit_message, summarised
 from pipelines.curation.config import Recipe, RefreshConfig
 from pipelines.curation.cutting import record_places, shard_jobs
-from pipelines.curation.layout import refreshes_path, slices_path, version_path
+from pipelines.curation.layout import refreshes_path
 from pipelines.curation.lease import Holder, Lease, leased
 from pipelines.curation.manifest import RejectedRow
 from pipelines.curation.plan import Plan, due, make_plan, work_name
 from pipelines.curation.removal import collect_leaving, scrub_slices
 from pipelines.curation.selection import collect, select
 from pipelines.curation.slices import forget_plans, unfinished_works, write_plan
-from pipelines.curation.summary import RefreshSummary, Throughput, Version
+from pipelines.curation.summary import Deeds, RefreshSummary
+from pipelines.curation.takedown import unmatched_lines
 from pipelines.curation.tasks import BY_RAY, HERE, Tasks, decode_slices
 from pipelines.curation.vacuum import vacuum
-from pipelines.curation.work import add_scored, adopt, make_scored
+from pipelines.curation.work import add_scored, adopt, make_scored, record_limits
 from pipelines.curation.workbench import count, workbench
 from pipelines.progress import track
-from pipelines.storage import absolute, exists, joined, read_bytes, write_whole
-
-if TYPE_CHECKING:
-    from pipelines.tracking import Run
+from pipelines.storage import absolute, joined, write_whole
 
 Cluster = Callable[[], AbstractContextManager[None]]
 
@@ -59,11 +56,14 @@ class _Run:
     config: RefreshConfig
     dataset: str
     refresh_id: str
+    start: datetime
+    num_rejected_rows: int
     database: duckdb.DuckDBPyConnection
     lease: Lease
     cluster: Cluster
     tasks: Tasks
     now: Callable[[], datetime]
+    completion: Completion
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ class _Outcome:
     """What carrying a plan out came to."""
 
     catalog: Catalog
-    counts: Mapping[str, int]
-    """Its rows by verdict."""
-    decoded: int
+    deeds: Deeds
     run_id: str | None
 
 
@@ -107,6 +105,8 @@ def refresh(
 
     Raises:
         ManifestError, TakedownError: The manifest or the takedown list cannot be used.
+        SourcesUnseenError: Too many sources cannot be seen.
+        AlignmentModelError, BaselineError: The alignment model cannot be found, or too few clips set its threshold.
         LeaseHeldError, LeaseLostError: Somebody else writes the data set.
         VerdictSumError, CommitConflictError: Nothing was committed.
         OSError: Something cannot be read or written; what is done so far is found by the next refresh.
@@ -117,45 +117,45 @@ def refresh(
     rejected: list[RejectedRow] = []
     with leased(dataset, holder, config.lease_s, now) as lease, workbench() as database:
         catalog = open_if_there(dataset)
-        told = rejected.append if config.on_bad_row == "reject" else None
-        plan = make_plan(database, config, catalog, told)
-        run = _Run(config, dataset, refresh_id, database, lease, cluster, tasks, now)
-        outcome = _outcome(run, plan, catalog, start)
-        _tidy(run, outcome.catalog, rejected)
+        completion = Completion(dataset, config, database, tasks.report)
+        if catalog is not None:
+            completion.complete_late(catalog)
+        plan = make_plan(database, config, catalog, rejected.append if config.on_bad_row == "reject" else None)
+        _tell_rejected(dataset, refresh_id, rejected)
+        run = _Run(config, dataset, refresh_id, start, len(rejected), database, lease, cluster, tasks, now, completion)
+        outcome = _outcome(run, plan, catalog)
+        forget_plans(dataset, unfinished_works(dataset))
         if config.vacuum_older_than_days is not None:
             vacuum(dataset, timedelta(days=config.vacuum_older_than_days), now())
-        summary = _summary(config, plan, outcome, refresh_id, (now() - start).total_seconds(), len(rejected))
-        record = json.dumps(dataclasses.asdict(summary), indent=2) + "\n"
-        write_whole(joined(refreshes_path(dataset), f"{refresh_id}.json"), record.encode())
+        summary = summarised(outcome.deeds, outcome.catalog, (now() - start).total_seconds(), outcome.run_id)
+        completion.record(summary)
     return summary
 
 
-def _outcome(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) -> _Outcome:
+def _outcome(run: _Run, plan: Plan, catalog: Catalog | None) -> _Outcome:
     if not plan.is_empty:
-        return _tracked(run, plan, catalog, start)
+        return _tracked(run, plan, catalog)
     assert catalog is not None, "a manifest has a clip, so the first plan is not empty"
-    return _Outcome(catalog, catalog.verdicts(), 0, None)
+    return _Outcome(catalog, _deeds(run, plan, None, plan.unmatched_takedowns), None)
 
 
-def _tracked(run: _Run, plan: Plan, catalog: Catalog | None, start: datetime) -> _Outcome:
+def _tracked(run: _Run, plan: Plan, catalog: Catalog | None) -> _Outcome:
     """Carry a plan out, in a run of the tracker."""
     from pipelines.tracking import start_run
 
-    config, database = run.config, run.database
-    name = run.dataset.rsplit("/", 1)[-1]
+    config, database, completion = run.config, run.database, run.completion
     tags = {"job": "refresh", "dataset": run.dataset}
-    with start_run(config.tracking, f"refresh {name}", tags, config.model_dump()) as tracked:
+    with start_run(config.tracking, f"refresh {completion.name}", tags, config.model_dump()) as tracked:
         made = _scored_and_cut(run, plan, catalog)
         collect_leaving(database, run.refresh_id)
         database.execute(_UPSERTS)
+        unmatched = unmatched_lines(database, is_judged=True) if plan.unmatched_takedowns else ()
+        deeds = _deeds(run, plan, made, unmatched)
         run.lease.check()
-        about = {"refresh_id": run.refresh_id, "committed_at": start.isoformat()}
-        after = commit(database, run.dataset, catalog, plan.num_expected - made.num_taken_down, about)
-        tracked.log_metrics({"decoded": made.decoded, "version": after.version})
-        tracked.log_dataset(name, run.dataset, str(after.version), run.refresh_id, plan.num_clips)
-        outcome = _Outcome(after, after.verdicts(), made.decoded, tracked.run_id)
-        _report(run, tracked, catalog, outcome, made)
-    return outcome
+        message = commit_message(deeds, made.recipe, run.start)
+        after = commit(database, run.dataset, catalog, plan.num_expected - made.num_taken_down, message)
+        completion.report(tracked, after, catalog)
+    return _Outcome(after, deeds, tracked.run_id)
 
 
 def _scored_and_cut(run: _Run, plan: Plan, catalog: Catalog | None) -> _Made:
@@ -165,6 +165,8 @@ def _scored_and_cut(run: _Run, plan: Plan, catalog: Catalog | None) -> _Made:
     if plan.num_due:
         adopt(database, run.dataset, config.scoring_hash, is_aligned=config.align.model is not None)
     num_left = plan.num_due - count(database, "scored")
+    if num_left:
+        located(config.align)  # told before a cluster is started
     with run.cluster() if num_left else nullcontext():
         start = run.now()
         decoded = _decode(run, catalog) if num_left else 0
@@ -172,6 +174,7 @@ def _scored_and_cut(run: _Run, plan: Plan, catalog: Catalog | None) -> _Made:
         about = {"num_frames": config.frames, "fps": config.fps, "size_px": config.size_px}
         hashes = {"scoring_hash": config.scoring_hash, "config_hash": config.config_hash}
         collect(database, {**about, **hashes, "refresh_id": run.refresh_id})
+        record_limits(database, config.limits)
         recipe = with_baseline(database, config.recipe)
         num_taken_down = select(database, recipe)
         scrub_slices(database, run.dataset)
@@ -201,50 +204,16 @@ def _cut(run: _Run, is_in_cluster: bool) -> None:
         record_places(run.database, track(copied, "shards", total=num_shards))
 
 
-def _tidy(run: _Run, catalog: Catalog, rejected: list[RejectedRow]) -> None:
-    """What follows a commit and may be lost with the run: the next one does it."""
-    forget_plans(run.dataset, unfinished_works(run.dataset))
-    shards = version_path(run.dataset, catalog.version)
-    if not exists(shards):
-        write_whole(shards, "".join(f"{name}\n" for name in catalog.shards()).encode())
+def _tell_rejected(dataset: str, refresh_id: str, rejected: Sequence[RejectedRow]) -> None:
     if rejected:
-        lines = "".join(json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rejected)
-        write_whole(joined(refreshes_path(run.dataset), f"{run.refresh_id}.rejected.jsonl"), lines.encode())
+        lines = "".join(json.dumps(row._asdict()) + "\n" for row in rejected)
+        write_whole(joined(refreshes_path(dataset), f"{refresh_id}.rejected.jsonl"), lines.encode())
 
 
-def _report(run: _Run, tracked: "Run", before: Catalog | None, outcome: _Outcome, made: _Made) -> None:
-    """The whole catalog in figures, and a few clips of each verdict."""
-    shown = f"""
-    select * from judged qualify row_number() over
-        (partition by verdict, slice is null order by position nulls last, row_id) <= {max(run.config.sheet_rows, 50)}
-    order by position nulls last, row_id
-    """
-    clips = run.database.sql(shown).to_arrow_table().to_pylist()
-    version = Version(
-        dataset=run.dataset.rsplit("/", 1)[-1],
-        number=outcome.catalog.version,
+def _deeds(run: _Run, plan: Plan, made: _Made | None, unmatched_takedowns: Sequence[str]) -> Deeds:
+    return Deeds(
         refresh_id=run.refresh_id,
-        rows=outcome.catalog.dataset(),
-        before=None if before is None else before.dataset(),
-        counts=outcome.counts,
-        throughput=Throughput(made.decoded, made.decoding_s),
-    )
-    read_mp4 = partial(_read_mp4, run.dataset)
-    run.tasks.report(tracked, version, clips, read_mp4, made.recipe, run.config.sheet_rows)
-
-
-def _read_mp4(dataset: str, row: dict[str, Any]) -> bytes:
-    path, start = joined(slices_path(dataset), row["slice"]), row["slice_offset"]
-    return read_bytes(path, start, start + row["slice_bytes"])
-
-
-def _summary(
-    config: RefreshConfig, plan: Plan, outcome: _Outcome, refresh_id: str, seconds: float, num_rejected_rows: int
-) -> RefreshSummary:
-    return RefreshSummary(
-        refresh_id=refresh_id,
-        dataset=config.dataset,
-        version=outcome.catalog.version,
+        dataset=run.config.dataset,
         clips=plan.num_clips,
         new=plan.num_new,
         changed=plan.num_changed,
@@ -253,12 +222,11 @@ def _summary(
         removed=plan.num_removed,
         taken_down=plan.num_taken_down,
         unchanged=plan.num_unchanged,
-        rejected_rows=num_rejected_rows,
-        decoded=outcome.decoded,
-        kept=outcome.counts.get("kept", 0),
-        by_verdict=dict(outcome.counts),
-        align_model=config.align.model,
-        seconds=round(seconds, 3),
-        clips_per_s=round(outcome.decoded / seconds, 3) if seconds else 0.0,
-        run_id=outcome.run_id,
+        unreachable=plan.num_unreachable,
+        rejected_rows=run.num_rejected_rows,
+        unmatched_takedowns=list(unmatched_takedowns),
+        decoded=made.decoded if made else 0,
+        decoding_s=round(made.decoding_s, 3) if made else 0.0,
+        align_model=run.config.align.model,
+        seconds=round((run.now() - run.start).total_seconds(), 3),
     )

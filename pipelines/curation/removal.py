@@ -1,4 +1,8 @@
-"""How clips leave: they stay in the catalog as `removed`; no file that the new version names holds their pictures."""
+"""How clips leave: they stay in the catalog as `removed`, without fingerprints or places.
+
+Of clips that are taken down no file that the new version names holds the pictures which their rows named. What
+rows of earlier versions named in the same slices goes with the vacuum, see `pipelines.curation.erasure`.
+"""
 
 import hashlib
 
@@ -12,7 +16,8 @@ from pipelines.storage import joined, read_bytes, write_whole
 
 GONE = "not in the manifest"
 
-_NOWHERE = ("duplicate_of", "slice", "slice_offset", "slice_bytes", *PLACE)
+_PICTURES = ("fingerprint", "near_keys", "near_rank")
+_NOWHERE = (*_PICTURES, "duplicate_of", "slice", "slice_offset", "slice_bytes", *PLACE)
 _FROM_MANIFEST = ("row_id", "uri", "etag", "caption", "start_s", "end_s", "manifest_json", "mark")
 _LEAVING = """
 create table leaving as
@@ -24,24 +29,25 @@ where fate = 'taken_down' and row_id not in (select row_id from known)
 """
 _TAKEN_DOWN = """
 select slice, slice_offset, slice_bytes from catalog_rows
-where slice is not null and row_id in (select row_id from fates where fate = 'taken_down')
+where slice is not null and row_id in (from listed)
 union all
 select slice, slice_offset, slice_bytes from judged where slice is not null and verdict = 'removed'
 """
-_RENAME = """
+_FORGET = ", ".join(f"{name} = null" for name in (*_PICTURES, "slice", "slice_offset", "slice_bytes"))
+_RENAME = f"""
 create table moved as
 select old.* replace (scrubbed.new_name as slice)
 from catalog_rows old join scrubbed on old.slice = scrubbed.slice
 where row_id not in (from touched_before) and row_id not in (select row_id from judged);
 update judged set slice = scrubbed.new_name from scrubbed where judged.slice = scrubbed.slice;
-update judged set slice = null, slice_offset = null, slice_bytes = null where verdict = 'removed';
+update judged set {_FORGET} where verdict = 'removed';
 """
 
 
 def collect_leaving(database: duckdb.DuckDBPyConnection, refresh_id: str) -> None:
     """Make the table `leaving`: the catalog's rows of clips that are gone or taken down, as they will be."""
     constants = {"verdict": "'removed'", "is_transient": "false", "refresh_id": "$refresh_id"}
-    reason = f"if(row_id in (from gone), '{GONE}', '{TAKEN_DOWN}')"
+    reason = f"if(row_id in (from listed), '{TAKEN_DOWN}', '{GONE}')"
     old = {name: f'old."{name}"' for name in SCHEMA.names if name not in _NOWHERE} | constants | {"reason": reason}
     new = {name: name for name in _FROM_MANIFEST} | constants | {"attempts": "0", "reason": f"'{TAKEN_DOWN}'"}
     query = _LEAVING.format(old=sql_columns(old), new=sql_columns(new))

@@ -90,13 +90,18 @@ def _score(record: ClipRecord, read: _Read | Rejection, recipe: Recipe, prepare:
 def align_clips(scored: Sequence[Scored], aligner: Aligner) -> list[Scored]:
     """The same clips with their alignment scores; those without frames for it stay as they are."""
     places = [index for index, clip in enumerate(scored) if clip.align_jpegs]
-    looked_at = [Alignable(decode_jpegs(scored[i].align_jpegs), scored[i].clip["caption"]) for i in places]
+    looked_at = [_alignable(scored[index]) for index in places]
     aligned = list(scored)
     for place, (score, wrong_score) in zip(places, aligner.scores(looked_at), strict=True):
         clip = scored[place].clip.copy()
         clip["align_score"], clip["align_wrong_score"] = score, wrong_score
         aligned[place] = scored[place]._replace(clip=clip)
     return aligned
+
+
+def _alignable(scored: Scored) -> Alignable:
+    clip = scored.clip
+    return Alignable(decode_jpegs(scored.align_jpegs), clip["caption"], clip["wrong_caption"])
 
 
 def _rejected(record: ClipRecord, key: str | None, facts: SourceFacts, rejection: Rejection) -> ScoredClip:

@@ -10,9 +10,10 @@ Precedence of verdicts, first match wins:
 5. how they fit: `misaligned`;
 6. `duplicate`: the same bytes and span as a clip that is kept, or the same picture encoded anew or rescaled. An earlier
    kept clip stays, then the order of the manifest decides. A copy of a clip that was rejected for another reason bears
-   that reason too.
+   that reason too. A duplicate always names a clip that is kept.
 
-All of it goes through tables of the refresh's DuckDB database, batch by batch: memory does not grow with the clips.
+All of it goes through tables of the refresh's DuckDB database, batch by batch: memory grows with the near copies that
+are found, not with the clips.
 """
 
 from collections.abc import Iterator, Mapping

@@ -54,6 +54,7 @@ FOUND_SCHEMA = pa.schema(
     ]
 )
 """What scoring finds out about a clip."""
+_WORK_SCHEMA = pa.schema([*PLAN_SCHEMA, ("wrong_caption", pa.string())])
 SCORED_SCHEMA = pa.schema(
     [
         *PLAN_SCHEMA,
@@ -66,7 +67,7 @@ SCORED_SCHEMA = pa.schema(
 
 _UNALIGNED_SCHEMA = pa.schema(
     [field for field in SCORED_SCHEMA if field.name != "scoring_hash"]
-    + [pa.field("align_jpegs", pa.list_(pa.binary()))]
+    + [pa.field("wrong_caption", pa.string()), pa.field("align_jpegs", pa.list_(pa.binary()))]
 )
 _SLICES_PER_PART = 256  # row groups in a file: a task reads its footer
 _READING_THREADS = 16
@@ -211,9 +212,9 @@ def _placed(scored: Sequence[Scored]) -> Iterator[Scored]:
 
 def _rebatched(batches: Iterable[pa.RecordBatch], num_rows: int) -> Iterator[pa.RecordBatch]:
     """The same rows in batches of `num_rows`, the last one perhaps shorter."""
-    held = PLAN_SCHEMA.empty_table()
+    held = _WORK_SCHEMA.empty_table()
     for batch in batches:
-        held = pa.concat_tables([held, pa.table(batch).select(PLAN_SCHEMA.names).cast(PLAN_SCHEMA)])
+        held = pa.concat_tables([held, pa.table(batch).select(_WORK_SCHEMA.names).cast(_WORK_SCHEMA)])
         while len(held) >= num_rows:
             yield _one_batch(held.slice(0, num_rows))
             held = held.slice(num_rows)

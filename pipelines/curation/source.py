@@ -1,25 +1,43 @@
 """Source files, local or behind any fsspec address: whether one changed, its bytes, and the key they give."""
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from fsspec import AbstractFileSystem, get_filesystem_class
 
 from pipelines.curation.decode import Span
 from pipelines.curation.records import Rejection
-from pipelines.storage import PAUSES_S, filesystem, is_remote, patiently, remote_errors
+from pipelines.storage import PAUSES_S, filesystem, is_remote, is_transient, patiently, remote_errors
 
-_TRIES = PAUSES_S[:5]  # a quarter of a minute: the next refresh tries again
+PATIENCE_S = PAUSES_S[:5]
+"""Pauses between the tries of a source's store, a quarter of a minute in all: the next refresh tries again."""
 _CHANGE_MARKS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated")
 
 
-def etag(uri: str) -> str:
+class Unseen(NamedTuple):
+    """A source that its store does not show now."""
+
+    reason: str
+    is_transient: bool
+    """Whether the store itself was away."""
+
+
+def etag(uri: str, pauses_s: Sequence[float] = PATIENCE_S) -> str | Unseen:
     """A short text that changes when the source does: its size and what its store says of its last change.
 
-    Empty where there is no such file, so that a source which appears later is a changed one.
+    Args:
+        uri: Where the source is.
+        pauses_s: Between the tries of a store that is away.
     """
-    info = _info(uri)
-    return "" if info is None else f"{info.get('size')}-{_change_mark(info)}"
+    try:
+        info = _info(uri, pauses_s)
+    except remote_errors() as error:
+        return Unseen(_words(error), is_transient(error))
+    return Unseen("no such file", False) if info is None else f"{info.get('size')}-{_change_mark(info)}"
 
 
 def read_source(uri: str, max_bytes: int | None) -> bytes | Rejection:
@@ -28,15 +46,15 @@ def read_source(uri: str, max_bytes: int | None) -> bytes | Rejection:
     A store that is away is asked again for a while, and is no error: the clip is `unreadable` until the next refresh.
     """
     try:
-        info = _info(uri)
+        info = _info(uri, PATIENCE_S)
         if info is None:
             return Rejection("unreadable", "no such file")
         if max_bytes is not None and (info.get("size") or 0) > max_bytes:
             return Rejection("too_large", f"{info['size']} bytes, at most {max_bytes}")
-        system, path = filesystem(uri)
-        return patiently(lambda: system.cat_file(path), _tries(uri))  # pyright: ignore[reportReturnType]  # never text
+        system, path = _opened(uri)
+        return patiently(lambda: system.cat_file(path), _tries(uri, PATIENCE_S))  # pyright: ignore[reportReturnType]  # never text
     except remote_errors() as error:
-        return Rejection("unreadable", getattr(error, "strerror", None) or str(error) or type(error).__name__)
+        return Rejection("unreadable", _words(error))
 
 
 def clip_key(source: bytes, span: Span) -> str:
@@ -47,16 +65,44 @@ def clip_key(source: bytes, span: Span) -> str:
     return digest.hexdigest()
 
 
-def _info(uri: str) -> Mapping[str, Any] | None:
-    system, path = filesystem(uri)
+def address_problem(uri: str) -> str | None:
+    """Why nothing can ever be read from an address here; None where something might be."""
+    if "\0" in uri:
+        return "no file's name has a NUL"
+    protocols = (part.partition("://")[0] for part in uri.split("::") if "://" in part)
+    return next((problem for problem in map(_protocol_problem, protocols) if problem), None)
+
+
+@lru_cache(maxsize=64)
+def _protocol_problem(protocol: str) -> str | None:
     try:
-        return patiently(lambda: system.info(path), _tries(uri))
+        get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _info(uri: str, pauses_s: Sequence[float]) -> Mapping[str, Any] | None:
+    system, path = _opened(uri)
+    try:
+        return patiently(lambda: system.info(path), _tries(uri, pauses_s))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def _tries(uri: str) -> Sequence[float]:
-    return _TRIES if is_remote(uri) else ()
+def _opened(uri: str) -> tuple[AbstractFileSystem, str]:
+    try:
+        return filesystem(uri)
+    except (ImportError, TypeError, ValueError) as error:  # what file systems say of addresses that they cannot use
+        raise OSError(errno.EINVAL, str(error), uri) from error
+
+
+def _tries(uri: str, pauses_s: Sequence[float]) -> Sequence[float]:
+    return pauses_s if is_remote(uri) else ()
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _change_mark(info: Mapping[str, Any]) -> str:

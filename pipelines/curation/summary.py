@@ -1,20 +1,20 @@
 """What a refresh did, in figures and as the short text that a user reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipelines.curation.data_card import Rows
 
+_LINES = 5  # that are told
+
 
 @dataclass(frozen=True)
-class RefreshSummary:
-    """What a refresh did; also written to `<dataset>/refreshes/<refresh_id>.json`."""
+class Deeds:
+    """What a refresh did, as far as it is known when it commits."""
 
     refresh_id: str
     dataset: str
-    version: int
-    """Of the data set, after the refresh."""
     clips: int
     """In the manifest."""
     new: int
@@ -26,15 +26,30 @@ class RefreshSummary:
     removed: int
     taken_down: int
     unchanged: int
+    unreachable: int
+    """Sources that were seen before and could not be seen: nothing of theirs was taken for changed."""
     rejected_rows: int
     """Rows of the manifest that could not be understood: listed beside the record, no clips."""
+    unmatched_takedowns: list[str]
+    """Lines of the takedown list that name nothing which is or was in the data set or the manifest."""
     decoded: int
     """Clips that this run read and decoded: less than new + changed + retried where an earlier run was cut off."""
+    decoding_s: float
+    """What that took."""
+    align_model: str | None
+    seconds: float
+    """To the commit; in a summary to the end."""
+
+
+@dataclass(frozen=True)
+class RefreshSummary(Deeds):
+    """What a refresh did and what came of it; also written to `<dataset>/refreshes/<refresh_id>.json`."""
+
+    version: int
+    """Of the data set, after the refresh."""
     kept: int
     by_verdict: dict[str, int]
     """Over the whole data set; sums up to `clips`, but for clips that are `removed`."""
-    align_model: str | None
-    seconds: float
     clips_per_s: float
     """Decoded clips per second of the whole run."""
     run_id: str | None
@@ -69,14 +84,21 @@ def describe(summary: RefreshSummary) -> str:
     plan = f"{summary.new} new, {summary.changed} changed, {summary.removed} removed, {summary.unchanged} unchanged"
     others = {"retried": summary.retried, "judged anew": summary.rejudged, "taken down": summary.taken_down}
     plan += "".join(f", {count} {name}" for name, count in others.items() if count)
+    unseen = f"{summary.unreachable} known sources cannot be seen; their clips stay\n" if summary.unreachable else ""
     rejected = f"{summary.rejected_rows} rows of the manifest rejected\n" if summary.rejected_rows else ""
     speed = f", {summary.clips_per_s:.1f} clips/s" if summary.decoded else ""
     verdicts = "".join(f"  {verdict:<16}{count:>8}\n" for verdict, count in summary.by_verdict.items())
     return (
         f"{summary.dataset} is at version {summary.version}\n"
         f"clips in {summary.clips}: {plan}\n"
-        f"{rejected}"
+        f"{unseen}{rejected}{describe_unmatched(summary.unmatched_takedowns)}"
         f"{verdicts}"
         f"alignment: {summary.align_model or 'left out'}\n"
         f"{summary.decoded} clips decoded, {summary.seconds:.1f} s{speed}\n"
     )
+
+
+def describe_unmatched(lines: Sequence[str]) -> str:
+    """Lines of a takedown list that name nothing, as a line of text; empty where there are none."""
+    more = f" and {len(lines) - _LINES} more" if len(lines) > _LINES else ""
+    return f"takedown list: no clip for {'; '.join(lines[:_LINES])}{more}\n" if lines else ""

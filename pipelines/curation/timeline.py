@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+_TICKS_A_FRAME = 4  # 240 frames a second in milliseconds have just more
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -50,8 +52,13 @@ class Window:
 
 
 def is_covered(timeline: Timeline, window: Window) -> bool:
-    """Whether the stream lasts to the window's end; a tick may lack, since durations are rounded to whole ticks."""
-    return timeline.duration_s + timeline.time_base >= window.end_s
+    """Whether the stream lasts to the window's end.
+
+    A tick may lack where frames last four ticks and more: their container rounds durations to whole ticks. Where a tick
+    is as long as a frame, as in AVI, nothing was rounded, and a tick that lacks is a frame that lacks.
+    """
+    is_rounded = timeline.fps * timeline.time_base * _TICKS_A_FRAME <= 1
+    return timeline.duration_s + (timeline.time_base if is_rounded else 0) >= window.end_s
 
 
 def shown_at(timeline: Timeline, window: Window) -> list[int]:

@@ -2,15 +2,22 @@
 
 A version counts from the day on which the next one replaced it: who pinned it yesterday can still read it. The newest
 version stays for ever. The caller holds the data set's lease.
+
+What is left holds nothing of clips that no version names: inside slices their bytes are erased.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+import duckdb
+import pyarrow as pa
 from deltalake import DeltaTable
 
 from pipelines.curation.catalog import Catalog, oldest_version
+from pipelines.curation.erasure import erase_unnamed
 from pipelines.curation.layout import CATALOG, SHARDS, SLICES, oldest_path, refreshes_path, slices_path, version_path
+from pipelines.curation.workbench import workbench
 from pipelines.storage import (
     StoredFile,
     joined,
@@ -18,6 +25,10 @@ from pipelines.storage import (
     remove_empty_folders,
     remove_files,
     write_whole,
+)
+
+_PLACES = pa.schema(
+    [("shard", pa.string()), ("slice", pa.string()), ("slice_offset", pa.int64()), ("slice_bytes", pa.int64())]
 )
 
 
@@ -32,10 +43,12 @@ class Vacuumed(NamedTuple):
     """That can still be opened."""
     num_files: int
     num_bytes: int
+    num_erased: int
+    """Slices in which bytes that no version names were overwritten."""
 
 
 def vacuum(dataset_root: str, retention: timedelta, now: datetime) -> Vacuumed:
-    """Remove versions that were replaced before `now - retention`, and files that none of the others names.
+    """Remove versions that were replaced before `now - retention`, and what none of the others names.
 
     Files that no version ever named (a run was cut off) go when they are older than the retention.
 
@@ -46,22 +59,25 @@ def vacuum(dataset_root: str, retention: timedelta, now: datetime) -> Vacuumed:
     newest = Catalog.open(dataset_root)
     live = _live_versions(newest.table, edge)
     oldest = max(live[0], oldest_version(dataset_root))
-    named = set[str]().union(*(_named(Catalog.open(dataset_root, version)) for version in live if version >= oldest))
-    stored = _stored(dataset_root)
-    missing = sorted(named - set(stored))
-    if missing:
-        raise VacuumError(
-            f"dataset {dataset_root}: {len(missing)} files that versions {oldest} to {live[-1]} name are not there, "
-            f"such as {missing[0]}; nothing was removed"
-        )
-    unnamed = [file for path, file in stored.items() if not _is_named(path, named) and file.changed <= edge]
-    if oldest:
-        # First of all: nobody opens a version whose files are about to go.
-        write_whole(oldest_path(dataset_root), str(oldest).encode())
-    remove_files(file.path for file in unnamed)
-    remove_files(version_path(dataset_root, version) for version in range(oldest))
-    remove_empty_folders(slices_path(dataset_root))
-    return Vacuumed(oldest, len(unnamed), sum(file.num_bytes for file in unnamed))
+    with workbench() as database:
+        named = _named(database, [Catalog.open(dataset_root, version) for version in live if version >= oldest])
+        stored = _stored(dataset_root)
+        missing = sorted(named - set(stored))
+        if missing:
+            raise VacuumError(
+                f"dataset {dataset_root}: {len(missing)} files that versions {oldest} to {live[-1]} name are not "
+                f"there, such as {missing[0]}; nothing was removed"
+            )
+        unnamed = [file for path, file in stored.items() if not _is_named(path, named) and file.changed <= edge]
+        if oldest:
+            # First of all: nobody opens a version whose files are about to go.
+            write_whole(oldest_path(dataset_root), str(oldest).encode())
+        remove_files(file.path for file in unnamed)
+        remove_files(version_path(dataset_root, version) for version in range(oldest))
+        remove_empty_folders(slices_path(dataset_root))
+        slices = {path.removeprefix(f"{SLICES}/"): file.num_bytes for path, file in stored.items() if path in named}
+        num_erased = erase_unnamed(database, dataset_root, slices)
+    return Vacuumed(oldest, len(unnamed), sum(file.num_bytes for file in unnamed), num_erased)
 
 
 def _live_versions(table: DeltaTable, edge: datetime) -> list[int]:
@@ -75,13 +91,28 @@ def _live_versions(table: DeltaTable, edge: datetime) -> list[int]:
     return sorted(v for v in {*committed, newest} if v == newest or v + 1 not in committed or committed[v + 1] > edge)
 
 
-def _named(catalog: Catalog) -> set[str]:
-    """Shards, slices and the catalog's own files that a version needs, as paths below the data set's root."""
-    named = {joined(CATALOG, uri.rsplit("/", 1)[-1]) for uri in catalog.table.file_uris()}
-    for batch in catalog.dataset().to_batches(columns=["shard", "slice"]):
-        for column, folder in (("shard", SHARDS), ("slice", SLICES)):
-            values = batch.column(column).unique().to_pylist()
-            named |= {joined(folder, value) for value in values if value is not None}
+def _named(database: duckdb.DuckDBPyConnection, catalogs: Iterable[Catalog]) -> set[str]:
+    """Shards, slices and the catalog's own files that versions need, as paths below the data set's root.
+
+    The places that their rows name are in the table `places` then. Versions share most of their files.
+    """
+    database.register("chunk", _PLACES.empty_table())
+    database.execute("create table places as from chunk")
+    named, read = set[str](), set[str]()
+    for catalog in catalogs:
+        named |= {joined(CATALOG, uri.rsplit("/", 1)[-1]) for uri in catalog.table.file_uris()}
+        rows = catalog.dataset()
+        for fragment in rows.get_fragments():
+            if fragment.path in read:
+                continue
+            read.add(fragment.path)
+            for batch in fragment.to_batches(schema=rows.schema, columns=_PLACES.names):
+                database.register("chunk", pa.table(batch).cast(_PLACES))
+                database.execute("insert into places from chunk")
+    database.unregister("chunk")
+    for column, folder in (("shard", SHARDS), ("slice", SLICES)):
+        values = database.sql(f"select distinct {column} from places where {column} is not null").fetchall()
+        named |= {joined(folder, value) for (value,) in values}
     return named
 
 

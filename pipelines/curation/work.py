@@ -6,6 +6,7 @@ from itertools import islice
 import duckdb
 import pyarrow as pa
 
+from pipelines.curation.config import LimitsConfig
 from pipelines.curation.slices import (
     FOUND_SCHEMA,
     IS_TRANSIENT,
@@ -30,6 +31,12 @@ where exists (select 1 from wanted where wanted.row_id = chunk.row_id and wanted
               and (not $is_aligned or wanted.caption = chunk.caption))
     and scoring_hash = $scoring_hash and row_id not in (select row_id from scored)
     and not {IS_TRANSIENT.format(row="chunk")}
+"""
+
+
+_RECORD_LIMITS = """
+update touched set timeout_s = $timeout_s, max_memory_bytes = $max_memory_bytes
+where verdict in ('timeout', 'crashed') and row_id in (select row_id from scored)
 """
 
 
@@ -63,6 +70,11 @@ def add_scored(database: duckdb.DuckDBPyConnection, dataset_root: str, work: str
         database.register("chunk", chunk)
         database.execute(f"insert into scored select {_COLUMNS} from chunk")
     database.unregister("chunk")
+
+
+def record_limits(database: duckdb.DuckDBPyConnection, limits: LimitsConfig) -> None:
+    """Say in `touched` which limits clips had that met one: with higher ones they are tried again."""
+    database.execute(_RECORD_LIMITS, {"timeout_s": limits.timeout_s, "max_memory_bytes": limits.max_memory_bytes})
 
 
 def _chunks(dataset_root: str, work: str, indices: Sequence[int]) -> Iterator[pa.Table]:

@@ -1,9 +1,10 @@
 """Run as a process: an S3 server on loopback, or a proxy before one that is unavailable for a while.
 
     python s3_process.py server PORT
-    python s3_process.py proxy PORT SERVER_PORT FIRST LAST
+    python s3_process.py proxy PORT SERVER_PORT FIRST LAST [WORD STATUS] ...
 
-The proxy answers 503 SlowDown to its requests number FIRST to LAST, and passes all others on.
+The proxy answers 503 SlowDown to its requests number FIRST to LAST, STATUS to those with WORD in their path, and passes
+all others on.
 """
 
 import http.client
@@ -28,15 +29,17 @@ def serve(port: int) -> None:
 class Proxy(ThreadingHTTPServer):
     """Passes requests on to a server, but for those of some numbers."""
 
-    def __init__(self, port: int, server_port: int, first: int, last: int) -> None:
+    def __init__(self, port: int, server_port: int, first: int, last: int, refused: dict[str, int]) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.backend_port, self._first, self._last = server_port, first, last
+        self._refused = refused
         self._numbers, self._lock = itertools.count(1), threading.Lock()
 
-    def is_away(self) -> bool:
-        """Counts a request; whether it is one that is not answered."""
+    def refusal(self, path: str) -> int | None:
+        """Counts a request; the status with which it is refused."""
         with self._lock:
-            return self._first <= next(self._numbers) <= self._last
+            is_away = self._first <= next(self._numbers) <= self._last
+        return 503 if is_away else next((status for word, status in self._refused.items() if word in path), None)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -47,8 +50,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         body = self._body()
-        if self.server.is_away():
-            self._reply(503, [("Content-Type", "application/xml")], _SLOW_DOWN)
+        status = self.server.refusal(self.path)
+        if status is not None:
+            self._reply(status, [("Content-Type", "application/xml")], _SLOW_DOWN if status == 503 else b"")
             return
         connection = http.client.HTTPConnection("127.0.0.1", self.server.backend_port)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
@@ -84,10 +88,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def proxy(port: int, server_port: int, first: int, last: int) -> None:
-    Proxy(port, server_port, first, last).serve_forever()
+def proxy(port: str, server_port: str, first: str, last: str, *refused: str) -> None:
+    statuses = dict(zip(refused[::2], map(int, refused[1::2]), strict=True))
+    Proxy(int(port), int(server_port), int(first), int(last), statuses).serve_forever()
 
 
 if __name__ == "__main__":
-    kind, *numbers_given = sys.argv[1:]
-    {"server": serve, "proxy": proxy}[kind](*map(int, numbers_given))
+    kind, *given = sys.argv[1:]
+    if kind == "server":
+        serve(int(given[0]))
+    else:
+        proxy(*given)

@@ -24,7 +24,9 @@ Bases = dict[str, bytes]
 
 LIMITS = LimitsConfig(timeout_s=30, max_pixels=640 * 480, max_duration_s=600, max_frames=2000)
 RECIPE = Recipe(frames=16, fps=8, size_px=32, limits=LIMITS)
-ANY_FAULT = {"unreadable", "corrupt", "too_short", "too_small", "too_large", "low_fps", "no_video"}
+DAMAGED = {"unreadable", "corrupt"}
+LYING = {"no_video", "too_short", "too_large", "low_fps"}
+"""What may rightly be said of a file whose damaged index or head tells of other streams, rates or durations."""
 
 
 class Kind(NamedTuple):
@@ -138,20 +140,27 @@ def declared_sizes(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
             yield patched(bases[name], at, struct.pack(">HH", width, height))
 
 
-def declared_counts(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
-    source = bases["h264.mp4"]
-    sizes, times = source.rindex(b"stsz") + 8, source.rindex(b"stts") + 12
-    for count in (10**9, 2**32 - 1, 10**6, 0, 3):
-        yield patched(source, sizes + 4, struct.pack(">I", count))
-        yield patched(source, sizes, struct.pack(">II", 1, count))
-        yield patched(source, times, struct.pack(">I", count))
+def declared_counts(*counts: int) -> Callable[[Bases, np.random.Generator], Iterator[bytes]]:
+    """Each number of frames in three places: of sizes, of equal sizes, of equal durations."""
+
+    def make(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
+        source = bases["h264.mp4"]
+        sizes, times = source.rindex(b"stsz") + 8, source.rindex(b"stts") + 12
+        for count in counts:
+            yield patched(source, sizes + 4, struct.pack(">I", count))
+            yield patched(source, sizes, struct.pack(">II", 1, count))
+            yield patched(source, times, struct.pack(">I", count))
+
+    return make
 
 
-def declared_durations(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
-    source = bases["h264.mp4"]
-    delta = source.rindex(b"stts") + 16
-    for ticks in (0, 1, 2**31 - 1, 2**32 - 1, 10**7):
-        yield patched(source, delta, struct.pack(">I", ticks))
+def declared_durations(*ticks: int) -> Callable[[Bases, np.random.Generator], Iterator[bytes]]:
+    def make(bases: Bases, rng: np.random.Generator) -> Iterator[bytes]:
+        source = bases["h264.mp4"]
+        for delta in ticks:
+            yield patched(source, source.rindex(b"stts") + 16, struct.pack(">I", delta))
+
+    return make
 
 
 def remuxed(source: bytes, suffix: str, keep: Callable[[int], bool]) -> bytes:
@@ -213,9 +222,9 @@ KINDS = {
     "cut without an index": Kind(cut(("vp9.webm", "av1.mkv"), (0.1, 0.6), 8), {"corrupt"}),
     "cut where no length is declared": Kind(cut(("h264.ts",), (0.1, 0.5), 6), {"corrupt", "too_short"}),
     "flips in frames": Kind(flips_in_frames, {"corrupt", "decoded"}, {"corrupt": 0.8}),
-    "flips in blocks": Kind(flips_in_blocks, {*ANY_FAULT, "decoded"}, {"corrupt": 0.4}),
-    "flips in the index": Kind(flips_in_index, {*ANY_FAULT, "decoded"}),
-    "flips in the head": Kind(flips_in_head, {*ANY_FAULT, "decoded"}),
+    "flips in blocks": Kind(flips_in_blocks, {*DAMAGED, *LYING, "decoded"}, {"corrupt": 0.8}),
+    "flips in the index": Kind(flips_in_index, {*DAMAGED, *LYING, "decoded"}, {"corrupt": 0.2, "unreadable": 0.2}),
+    "flips in the head": Kind(flips_in_head, {*DAMAGED, "decoded"}, {"decoded": 0.3, "unreadable": 0.2}),
     "zeros in frames": Kind(zeros_in_frames, {"corrupt"}),
     "scrambled frames": Kind(scrambled, {"corrupt"}),
     "something appended": Kind(appended, {"decoded"}),
@@ -223,9 +232,16 @@ KINDS = {
     "noise": Kind(noise, {"unreadable"}),
     "texts and playlists": Kind(texts, {"unreadable"}),
     "pictures": Kind(pictures, {"unreadable"}),
-    "lies about the size": Kind(declared_sizes, {"decoded", "too_small", "too_large", "unreadable"}),
-    "lies about the number of frames": Kind(declared_counts, {*ANY_FAULT, "decoded"}),
-    "lies about the duration": Kind(declared_durations, {*ANY_FAULT, "decoded"}),
+    "lies about the size": Kind(
+        declared_sizes, {"decoded", "too_small", "too_large"}, {"too_small": 0.3, "too_large": 0.5}
+    ),
+    # "decoded": the number of equal durations is not what frames are read by.
+    "lies about too many frames": Kind(
+        declared_counts(10**9, 2**32 - 1, 10**6), {*DAMAGED, "decoded"}, {"corrupt": 0.4, "unreadable": 0.2}
+    ),
+    "lies about too few frames": Kind(declared_counts(0, 3), {"corrupt", "too_short"}, {"corrupt": 0.6}),
+    "lies about a short duration": Kind(declared_durations(0, 1, 2**32 - 1), {"corrupt", "too_short"}),
+    "lies about a long duration": Kind(declared_durations(2**31 - 1, 10**7), {"too_large"}),
     "first frames missing": Kind(without_their_first_frame, {"corrupt"}),
     "frames missing": Kind(with_gaps, {"corrupt", "decoded"}),
     "no timestamps": Kind(without_times, {"unreadable"}),

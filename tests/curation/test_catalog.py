@@ -1,5 +1,6 @@
 """The catalog adds up, or nothing is committed."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,19 @@ def test_verdicts_that_do_not_add_up_are_not_committed(
     with pytest.raises(VerdictSumError, match=message):
         commit(tmp_path, first, upserts, num_clips)
     assert Catalog.open(tmp_path).version == 0
+
+
+def test_old_versions_can_be_read_however_many_commits_follow(tmp_path: Path) -> None:
+    """By default Delta Lake forgets logs of more than 30 days with every hundredth commit."""
+    catalog = commit(tmp_path, None, table(r0="kept"), 1)
+    for number in range(1, 102):
+        catalog = commit(tmp_path, catalog, table(**{f"r{number}": "kept"}), number + 1)
+        for path in (tmp_path / "catalog" / "_delta_log").glob("*.json"):
+            os.utime(path, (1e9, 1e9))
+    assert list((tmp_path / "catalog" / "_delta_log").glob("*.checkpoint.parquet"))
+    for version in (0, 1, 50, 101):
+        assert Catalog.open(tmp_path, version).rows().num_rows == version + 1
+    assert len(catalog.table.history()) == 102
 
 
 def test_a_data_set_or_version_that_is_not_there_is_told(tmp_path: Path) -> None:

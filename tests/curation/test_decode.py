@@ -127,6 +127,34 @@ def test_what_decord_cannot_read_is_left_to_pyav(rendered: Callable[[str], Path]
     np.testing.assert_array_equal(frames_of(path, RECIPE.model_copy(update={"decoder": "decord"})), frames_of(path))
 
 
+@pytest.mark.parametrize(
+    ("suffix", "rotation", "pixel_aspect"),
+    [
+        *[(suffix, rotation, Fraction(1)) for suffix in ("mp4", "mov") for rotation in (90, 270)],
+        *[(suffix, 0, Fraction(2)) for suffix in ("mp4", "mov", "ts", "mkv")],
+    ],
+)
+def test_pictures_whose_shape_decord_ignores_are_left_to_pyav_and_their_crop_is_told_upright(
+    clips: Path, moving: Draw, suffix: str, rotation: int, pixel_aspect: Fraction
+) -> None:
+    path = clips / f"shaped.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.height, stream.width, stream.pix_fmt = 72, 96, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for frame_HWC in moving(60):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
+        container.mux(stream.encode(None))
+    by_pyav, by_decord = clip_of(path), clip_of(path, RECIPE.model_copy(update={"decoder": "decord"}))
+    np.testing.assert_array_equal(by_decord.yuv.planes_TPW, by_pyav.yuv.planes_TPW)
+    left, top, width, height = by_pyav.crop
+    assert by_decord.crop == by_pyav.crop
+    assert (width, height) == (72, 72)
+    assert (left, top) == pytest.approx((0, 12) if rotation else ((96 * pixel_aspect - 72) / 2, 0), abs=3)
+
+
 def test_a_wide_picture_is_cropped_at_its_centre(clips: Path, video_writer: Write) -> None:
     frames = np.zeros((24, 64, 128, 3), np.uint8)
     frames[:, :, 32:96] = 200
@@ -166,6 +194,16 @@ def test_a_clip_that_ends_before_its_last_frame_is_over_is_too_short(
     assert verdict_of(source, Recipe(frames=25, fps=8, size_px=32)) == "too_short"
     assert verdict_of(source, RECIPE, Span(1.2)) == "too_short"
     assert verdict_of(source, RECIPE, Span(0.0, 1.5)) == "too_short"
+
+
+@pytest.mark.parametrize(("fps", "num_frames"), [(12, 59), (8, 39)])
+def test_no_frame_is_repeated_for_one_that_an_avi_lacks(
+    clips: Path, moving: Draw, video_writer: Write, fps: int, num_frames: int
+) -> None:
+    recipe = Recipe(frames=80, fps=16, size_px=32)
+    short = video_writer(clips / "short.avi", moving(num_frames), fps, "mpeg4").read_bytes()
+    whole = video_writer(clips / "whole.avi", moving(num_frames + 1), fps, "mpeg4").read_bytes()
+    assert (verdict_of(short, recipe), verdict_of(whole, recipe)) == ("too_short", "decoded")
 
 
 def test_files_that_are_no_video_are_unreadable(rendered: Callable[[str], Path]) -> None:

@@ -1,26 +1,27 @@
 """kill -9 at any point, of the driver or of a worker, then the same command again: nothing lost, nothing doubled."""
 
 import hashlib
+import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.curation.catalog import Catalog
+from pipelines.curation.catalog import Catalog, open_if_there
 
 ROOT = Path(__file__).resolve().parents[2]
 REFRESH = str(Path(__file__).with_name("refresh_process.py"))
-KEYS = ("frames=8", "fps=8", "size_px=16", "samples_per_shard=3", "lease_s=3", "clips_per_slice=2")
+KEYS = ("frames=8", "fps=8", "size_px=16", "samples_per_shard=3", "clips_per_slice=2")
 NUM_CLIPS = 10
+NUM_POINTS = 15  # with the five that are chosen by what happens there: 20
+EVENTS_OF_A_SLICE = 8  # at least so many happen to files where a worker does one
 
 pytestmark = pytest.mark.slow
 
@@ -84,15 +85,20 @@ def facts(dataset: Path) -> list[tuple[object, ...]]:
     return sorted(tuple(row[name] for name in columns) for row in Catalog.open(dataset).rows().to_pylist())
 
 
-def again_until_done(run: Run, dataset: Path) -> None:
-    """The same command, as a scheduler would: a lease of the dead is waited for."""
-    for _ in range(10):
-        ended = run(dataset)
-        if ended.returncode == 0:
-            return
-        assert "LeaseHeldError" in ended.stderr, ended.stderr
-        time.sleep(1)
-    pytest.fail("the lease of a killed refresh never ran out")
+def again(run: Run, dataset: Path, *keys: str) -> None:
+    """The same command, as a scheduler would: the lease of a process that is dead is no hindrance."""
+    ended = run(dataset, *keys)
+    assert ended.returncode == 0, ended.stderr
+
+
+def check_told(dataset: Path) -> None:
+    """Each version has its list of shards, and its refresh a record, whenever the process was killed."""
+    for version in range(Catalog.open(dataset).version + 1):
+        listed = (dataset / "versions" / f"{version:05d}.txt").read_text().split()
+        assert listed == Catalog.open(dataset, version).shards()
+    records = [json.loads(path.read_text()) for path in (dataset / "refreshes").glob("*.json")]
+    committed = {entry["refresh_id"] for entry in Catalog.open(dataset).table.history()}
+    assert committed <= {record["refresh_id"] for record in records}
 
 
 def check_same(dataset: Path, undisturbed: Path) -> None:
@@ -100,54 +106,63 @@ def check_same(dataset: Path, undisturbed: Path) -> None:
     assert facts(dataset) == facts(undisturbed)
 
 
-# A refresh of five slices and three shards renames about 16 files and makes two links for its lease.
-POINTS = [
-    *[f"os.rename:{number}" for number in (1, 2, 3, 6, 11, 12, 13, 14)],
-    *[f"os.link:{number}" for number in (1, 2)],
-    *[f"open:{number}" for number in (3, 20, 45)],
-    "os.remove:3",
-]
+@pytest.fixture(scope="module")
+def events(run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a refresh that nobody disturbs does to files, in its order."""
+    folder = tmp_path_factory.mktemp("events")
+    ended = run(folder / "data", f"events={folder / 'events.txt'}")
+    assert ended.returncode == 0, ended.stderr
+    return (folder / "events.txt").read_text().split()
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_kill_right_before_a_file_appears_or_goes_costs_nothing(
-    run: Run, undisturbed: Path, tmp_path: Path, point: str
+@pytest.mark.parametrize("part", range(NUM_POINTS))
+def test_a_kill_at_a_random_point_costs_nothing(
+    run: Run, undisturbed: Path, events: list[str], tmp_path: Path, part: int
 ) -> None:
+    """One point, drawn with a fixed seed, in each of as many parts of the refresh, so that together they cover it."""
+    edges = [len(events) * edge // NUM_POINTS for edge in (part, part + 1)]
+    point = random.Random(part).randrange(edges[0] + 1, edges[1] + 1)
     killed = run(tmp_path / "data", f"kill_at={point}")
-    assert killed.returncode in (-signal.SIGKILL, 0), killed.stderr
-    again_until_done(run, tmp_path / "data")
+    assert killed.returncode == -signal.SIGKILL, f"nothing was killed at {point} of {len(events)}: {killed.stderr}"
+    again(run, tmp_path / "data")
     check_same(tmp_path / "data", undisturbed)
+    check_told(tmp_path / "data")
 
 
-def test_a_kill_while_the_commit_is_written_costs_nothing(
-    run: Run, words: Callable[..., list[str]], undisturbed: Path, tmp_path: Path
+@pytest.mark.parametrize("event", ["os.rename", "os.link", "os.remove"])
+def test_a_kill_right_before_a_random_rename_link_or_removal_costs_nothing(
+    run: Run, undisturbed: Path, events: list[str], tmp_path: Path, event: str
 ) -> None:
-    log = tmp_path / "data" / "catalog" / "_delta_log"
-    with subprocess.Popen(
-        words(tmp_path / "data"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        # The table's folder appears when its first file is written, its log a moment later.
-        while not log.parent.exists() and process.poll() is None:
-            time.sleep(0.0005)
-        process.kill()
-    again_until_done(run, tmp_path / "data")
+    point = random.Random(event).choice([number for number, name in enumerate(events, 1) if name == event])
+    assert run(tmp_path / "data", f"kill_at={point}").returncode == -signal.SIGKILL
+    again(run, tmp_path / "data")
     check_same(tmp_path / "data", undisturbed)
+    check_told(tmp_path / "data")
 
 
-def test_kills_at_random_times_one_after_another_cost_nothing(
-    run: Run, words: Callable[..., list[str]], undisturbed: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("file", "versions"), [("catalog/*.parquet", (None, 0)), ("catalog/_delta_log/00000000000000000000.json", (0,))]
+)
+def test_a_kill_while_the_commit_is_written_or_right_after_it_costs_nothing(
+    run: Run, undisturbed: Path, tmp_path: Path, file: str, versions: tuple[int | None, ...]
 ) -> None:
+    killed = run(tmp_path / "data", f"kill_when={file}")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    catalog = open_if_there(tmp_path / "data")
+    assert (None if catalog is None else catalog.version) in versions
+    again(run, tmp_path / "data")
+    check_same(tmp_path / "data", undisturbed)
+    check_told(tmp_path / "data")
+
+
+def test_kills_one_after_another_cost_nothing(run: Run, undisturbed: Path, tmp_path: Path) -> None:
     chance, dataset = random.Random(0), tmp_path / "data"
     for _ in range(4):
-        with subprocess.Popen(
-            words(dataset), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
-            while not dataset.exists() and process.poll() is None:
-                time.sleep(0.01)
-            time.sleep(chance.uniform(0, 3))
-            process.kill()
-    again_until_done(run, dataset)
+        killed = run(dataset, f"kill_at={chance.randint(5, 25)}")
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    again(run, dataset)
     check_same(dataset, undisturbed)
+    check_told(dataset)
 
 
 def test_the_order_of_tasks_does_not_matter(run: Run, undisturbed: Path, tmp_path: Path) -> None:
@@ -165,38 +180,17 @@ def test_any_number_of_workers_makes_the_same_shards(
     check_same(tmp_path / "data", undisturbed)
 
 
-def test_killed_workers_cost_nothing(words: Callable[..., list[str]], undisturbed: Path, tmp_path: Path) -> None:
-    """Workers of Ray are killed whenever a slice has appeared; Ray has others do their tasks again."""
-    dataset, num_killed = tmp_path / "data", 0
-    with subprocess.Popen(
-        words(dataset, "on_ray=2"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        seen = 0
-        while process.poll() is None:
-            num_slices = len(list(dataset.rglob("*.mp4s")))
-            if num_slices > seen and num_killed < 4:
-                seen = num_slices
-                num_killed += _kill_a_worker(process.pid)
-            time.sleep(0.01)
-    assert process.returncode == 0
-    assert num_killed
-    check_same(dataset, undisturbed)
-
-
-def _kill_a_worker(driver: int) -> int:
-    workers = [child for child in psutil.Process(driver).children(recursive=True) if _is_working(child)]
-    if workers:
-        os.kill(workers[0].pid, signal.SIGKILL)
-    return len(workers[:1])
-
-
-def _is_working(process: psutil.Process) -> bool:
-    try:
-        title = " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
-    # Not the actors with which Ray Data counts: they are no workers.
-    return title.startswith("ray::") and "Map(" in title
+def test_workers_killed_at_random_points_cost_nothing(run: Run, undisturbed: Path, tmp_path: Path) -> None:
+    """Six workers of Ray, one after another, as they read, write and rename; others do their tasks again."""
+    chance, dead = random.Random(0), tmp_path / "dead"
+    dead.mkdir()
+    numbers = [chance.randint(1, EVENTS_OF_A_SLICE) for _ in range(6)]
+    ended = run(
+        tmp_path / "data", "on_ray=2", "clips_per_slice=1", f"kill_workers_at={dead}:{','.join(map(str, numbers))}"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert len(list(dead.iterdir())) == len(numbers)
+    check_same(tmp_path / "data", undisturbed)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
@@ -216,7 +210,7 @@ def test_a_full_disk_stops_the_job_with_a_clear_error_and_space_lets_it_go_on(
         assert "No space left on device" in full.stderr
         assert not (disk / "data" / "catalog" / "_delta_log").exists()
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        again_until_done(run, disk / "data")
+        again(run, disk / "data")
         check_same(disk / "data", undisturbed)
     finally:
         subprocess.run(["umount", str(disk)], check=False)

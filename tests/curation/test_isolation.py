@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +74,13 @@ def test_another_process_prepares_what_this_one_does(good: bytes) -> None:
             (b"", Span(), 0),
         ):
             assert isolated(source, span, num_frames) == prepare(source, span, num_frames, RECIPE)
+
+
+def test_a_clip_needs_no_temporary_folder(good: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = prepare(good, Span(), 0, RECIPE)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+    assert isinstance(expected.result, PreparedClip)
+    assert prepare(good, Span(), 0, RECIPE) == expected
 
 
 def test_one_process_does_many_clips_and_starts_with_the_first(good: bytes) -> None:

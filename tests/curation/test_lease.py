@@ -1,12 +1,14 @@
 """Of all who want to write a data set, one may; who is silent for too long loses it."""
 
 import multiprocessing
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from jobs.refresh import _is_dead, _own_name
 from pipelines.curation.lease import Holder, Lease, LeaseHeldError, LeaseLostError, leased
 
 
@@ -97,6 +99,16 @@ def test_a_block_renews_in_the_background_and_gives_back_at_its_end(tmp_path: Pa
         lease.check()
     with leased(dataset, Holder("host b"), 300, lambda: datetime.now(UTC)) as lease:
         lease.check()
+
+
+def test_a_process_is_known_to_be_dead_only_where_its_number_means_something(python: str) -> None:
+    told = "from jobs.refresh import _own_name; print(_own_name())"
+    ended = subprocess.run([python, "-c", told], capture_output=True, text=True, check=True).stdout.strip()
+    assert _is_dead(ended)
+    assert not _is_dead(_own_name())
+    host, boot, space, rest = ended.split(" ", 3)
+    for other in (f"{host} {boot[::-1]} {space} {rest}", f"{host} {boot} pid:[1] {rest}", f"{host} {rest}"):
+        assert not _is_dead(other)
 
 
 def _try_to_take(dataset: str, name: str, start: datetime) -> bool:

@@ -75,7 +75,7 @@ def test_the_manifest_may_say_what_changes_with_a_source(tmp_path: Path) -> None
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = table_of(path)
     assert table["etag"].to_pylist() == ["7-x", None]
-    assert table["manifest_json"].to_pylist() == ["{}", '{"size": 7}']
+    assert table["manifest_json"].to_pylist() == ['{"etag": "x", "size": 7}', '{"size": 7}']
 
 
 def test_rows_that_cannot_be_understood_may_be_listed_instead(tmp_path: Path) -> None:
@@ -88,6 +88,63 @@ def test_rows_that_cannot_be_understood_may_be_listed_instead(tmp_path: Path) ->
     assert [row.place for row in rejected] == ["line 3", "line 4", "line 5", "line 6"]
     assert "column video: a path or address expected" in rejected[0].reason
     assert r"not UTF-8: '\udce9'" in rejected[1].reason
+
+
+def rejected_in(path: Path) -> tuple[list[str], dict[str, str]]:
+    """Names of the clips of a manifest, and the reasons of its other rows by their place."""
+    rejected: list[RejectedRow] = []
+    table = pa.Table.from_batches(list(read_manifest(str(path), rejected.append)))
+    return [Path(uri).name for uri in table["uri"].to_pylist()], {row.place: row.reason for row in rejected}
+
+
+def test_a_csv_row_with_stray_quotes_or_an_endless_field_costs_no_other_row(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    lines = ["a.mp4,x", 'b.mp4,"He said "hi""', 'c.mp4,"two', 'lines"', f"d.mp4,{'long' * 40_000}", "e.mp4,y"]
+    path.write_text("video,caption\n" + "\n".join(lines) + "\n")
+    names, reasons = rejected_in(path)
+    assert names == ["a.mp4", "c.mp4", "e.mp4"]
+    assert list(reasons) == ["line 3", "line 6"]
+    assert "',' expected after '\"'" in reasons["line 3"]
+    assert "field larger than field limit" in reasons["line 6"]
+
+
+def test_a_quote_that_is_never_closed_costs_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text('video,caption\na.mp4,x\n\nb.mp4,"open\nc.mp4,y\nd.mp4,z\n')
+    names, reasons = rejected_in(path)
+    assert names == ["a.mp4", "c.mp4", "d.mp4"]
+    assert list(reasons) == ["line 4"]
+    with pytest.raises(ManifestError, match=r"m\.csv: line 4: not CSV: unexpected end of data"):
+        table_of(path)
+
+
+@pytest.mark.parametrize("column", ["video", "caption", "license", "etag"])
+def test_half_a_character_in_json_is_a_bad_row(tmp_path: Path, column: str) -> None:
+    rows = [{"video": "a.mp4", "caption": "x"}, {"video": "b.mp4", "caption": "x", column: "\ud83d"}]
+    path = tmp_path / "m.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "[" * 100_000 + "\n")
+    names, reasons = rejected_in(path)
+    assert names == ["a.mp4"]
+    assert list(reasons) == ["line 2", "line 3"]
+    assert r"whole characters expected, given '\ud83d'" in reasons["line 2"]
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        ("htps://x/a.mp4", "Protocol not known: htps"),
+        ("gs://bucket/a.mp4", "install gcsfs"),
+        ("a\0.mp4", "no file's name has a NUL"),
+        ("simplecache::htps://x/a.mp4", "Protocol not known: htps"),
+    ],
+)
+def test_what_no_store_here_can_have_is_a_bad_row(tmp_path: Path, video: str, message: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text("".join(json.dumps({"video": name, "caption": "x"}) + "\n" for name in ("b.mp4", video)))
+    names, reasons = rejected_in(path)
+    assert names == ["b.mp4"]
+    assert "column video: a path or address expected, given " in reasons["line 2"]
+    assert message in reasons["line 2"]
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,18 @@ import pytest
 from numpy.typing import NDArray
 
 from demo.filter_quality import find_copies
+from pipelines.curation.catalog import Catalog
 from pipelines.curation.near_duplicates import (
     FINGERPRINT_BYTES,
     Ordered,
+    Shot,
     distance,
     fingerprint,
     near_hash,
     near_pairs,
     resolve,
 )
+from pipelines.curation.summary import RefreshSummary
 from pipelines.video_file import read_video
 
 Frames = NDArray[np.uint8]
@@ -61,14 +64,14 @@ def test_of_near_clips_the_first_is_kept_and_named() -> None:
 
 
 def test_a_copy_tells_how_far_it_is_from_its_original() -> None:
-    prints = {0: _print(1), 1: _print(1, noise=2)}
-    assert [copy.levels for copy in resolve([(0, 1)], prints, MAX_LEVELS)] == [distance(prints[0], prints[1])]
+    prints = _print(1), _print(1, noise=2)
+    assert [copy.levels for copy in resolve([(0, 1)], _shots(*prints), MAX_LEVELS)] == [distance(*prints)]
 
 
 def test_a_clip_near_a_copy_alone_is_kept() -> None:
     first = np.full(FINGERPRINT_BYTES, 100, np.uint8)
-    prints = {row: (first + shift).tobytes() for row, shift in enumerate((0, 6, 12))}
-    copies = resolve([(0, 1), (1, 2)], prints, MAX_LEVELS)
+    shots = _shots(*((first + shift).tobytes() for shift in (0, 6, 12)))
+    copies = resolve([(0, 1), (1, 2)], shots, MAX_LEVELS)
     assert [(copy.row, copy.original) for copy in copies] == [(1, 0)], "12 levels from the only clip that is kept"
 
 
@@ -78,15 +81,65 @@ def test_of_a_thousand_copies_one_is_kept() -> None:
 
 def test_batches_of_rows_give_the_pairs_of_all_rows_at_once() -> None:
     prints = [_print(seed // 3, noise=seed % 3) for seed in range(60)]
-    whole = Ordered(np.arange(60), np.zeros(60, np.int64), _levels(prints))
+    whole = _ordered(np.zeros(60, np.int64), prints)
     parts = [Ordered(*(column[start : start + 7] for column in whole)) for start in range(0, 60, 7)]
     assert sorted(near_pairs(parts, MAX_LEVELS)) == sorted(near_pairs([whole], MAX_LEVELS))
     assert len(near_pairs([whole], MAX_LEVELS)) == 60
 
 
+def test_a_copy_is_found_among_thousands_on_the_same_ground() -> None:
+    """All share their keys, and their ranks are near: what moves is small."""
+    originals = [fingerprint(_small_thing(seed)) for seed in range(4000)]
+    again = [_noisy(own, seed) for seed, own in enumerate(originals[::8])]
+    copies = find_copies(originals + again, MAX_LEVELS)
+    assert sum(copy >= 4000 for copy, _ in copies) >= 0.98 * len(again)
+
+
+def test_different_parts_of_one_source_are_no_copies_and_parts_that_overlap_are() -> None:
+    own = _print(1)
+    keys, levels = np.zeros(4, np.int64), np.frombuffer(own * 4, np.uint8).reshape(4, -1)
+    moments = np.asarray([0.0, 0.4, 1.0, 0.0])
+    rows = Ordered(np.arange(4), keys, levels, np.asarray([7, 7, 7, 8]), moments)
+    shots = {
+        row: Shot(own, source, moment) for row, (source, moment) in enumerate(zip((7, 7, 7, 8), moments, strict=True))
+    }
+    pairs = near_pairs([rows], MAX_LEVELS)
+    assert sorted(pairs) == [(0, 1), (0, 3), (1, 3), (2, 3)]
+    assert [(copy.row, copy.original) for copy in resolve(pairs, shots, MAX_LEVELS)] == [(1, 0), (3, 0)]
+
+
+def test_two_moments_before_a_camera_that_stands_still_are_no_copies() -> None:
+    early, late = (fingerprint(_still_camera(seed)) for seed in (1, 2))
+    assert distance(early, late) < MAX_LEVELS
+    assert find_copies([early, late], MAX_LEVELS) == []
+    assert find_copies([early, _noisy(early), late], MAX_LEVELS) == [(1, 0)]
+
+
 def test_rows_of_different_keys_are_not_compared() -> None:
     prints = [_print(1)] * 2
-    assert near_pairs([Ordered(np.arange(2), np.asarray([7, 8]), _levels(prints))], MAX_LEVELS) == []
+    assert near_pairs([_ordered(np.asarray([7, 8]), prints)], MAX_LEVELS) == []
+
+
+def test_a_copy_takes_the_place_of_all_that_it_copied_when_they_leave(
+    clips: Path,
+    tmp_path: Path,
+    moving: Callable[..., Frames],
+    video_writer: Callable[..., Path],
+    manifest_writer: Callable[..., Path],
+    refresh_here: Callable[..., RefreshSummary],
+) -> None:
+    video_writer(clips / "c.mp4", moving(72), 24, options={"crf": "18"})
+    again = video_writer(clips / "a.mp4", moving(72), 24, options={"crf": "28"})
+    (clips / "b.mp4").write_bytes(again.read_bytes())
+    rows = [{"video": f"{name}.mp4", "caption": "A yellow square"} for name in "cab"]
+    refresh_here(manifest_writer(clips / "three.csv", rows), tmp_path / "data")
+    refresh_here(manifest_writer(clips / "one.csv", rows[2:]), tmp_path / "data")
+    assert _verdicts(tmp_path / "data") == {"c": "removed", "a": "removed", "b": "kept"}
+
+
+def _verdicts(dataset: Path) -> dict[str, str]:
+    rows = Catalog.open(dataset).rows(["uri", "verdict"]).to_pylist()
+    return {Path(row["uri"]).stem: row["verdict"] for row in rows}
 
 
 def test_no_clips_have_no_copies() -> None:
@@ -121,11 +174,46 @@ KEYS = [
 RANK = 42.045
 
 
-def _levels(prints: Sequence[bytes]) -> NDArray[np.uint8]:
-    return np.frombuffer(b"".join(prints), np.uint8).reshape(-1, FINGERPRINT_BYTES)
+def _ordered(keys: NDArray[np.int64], prints: Sequence[bytes]) -> Ordered:
+    """Rows of as many sources."""
+    levels = np.frombuffer(b"".join(prints), np.uint8).reshape(-1, FINGERPRINT_BYTES)
+    return Ordered(np.arange(len(prints)), keys, levels, np.arange(len(prints)), np.zeros(len(prints)))
+
+
+def _shots(*prints: bytes) -> dict[int, Shot]:
+    return {row: Shot(own, row, 0.0) for row, own in enumerate(prints)}
 
 
 def _print(seed: int, noise: int = 0) -> bytes:
     levels = np.random.default_rng(seed).integers(8, 248, FINGERPRINT_BYTES)
     shift = np.random.default_rng([seed, noise]).integers(-noise, noise + 1, FINGERPRINT_BYTES)
     return (levels + shift).astype(np.uint8).tobytes()
+
+
+def _small_thing(seed: int) -> Frames:
+    """Eight frames in which a disc of its own colour and way crosses a plain ground that all share."""
+    rng = np.random.default_rng(seed)
+    frames = np.full((8, 32, 32, 3), (200, 200, 190), np.uint8)
+    start, way, radius = rng.uniform(6, 26, 2), rng.uniform(-2, 2, 2), int(rng.integers(3, 6))
+    color = rng.integers(0, 255, 3).tolist()
+    for index, frame_HWC in enumerate(frames):
+        cv2.circle(frame_HWC, np.rint(start + index * way).astype(int).tolist(), radius, color, -1)
+    return frames
+
+
+def _still_camera(seed: int) -> Frames:
+    """Eight frames of a face that moves a little before a textured ground that all share."""
+    texture = np.random.default_rng(0).integers(40, 200, (6, 6, 3), dtype=np.uint8)
+    ground, rng = cv2.resize(texture, (128, 128), interpolation=cv2.INTER_CUBIC), np.random.default_rng(seed)
+    frames = np.stack([ground] * 8)
+    for frame_HWC in frames:
+        left, top = 64 + int(rng.integers(-2, 3)), 70 + int(rng.integers(-2, 3))
+        cv2.ellipse(frame_HWC, (left, top), (15, 22), 0, 0, 360, (200, 160, 130), -1)
+    return frames
+
+
+def _noisy(own: bytes, seed: int = 0) -> bytes:
+    """As encoding leaves it: most values a level off, and all of them a little lighter or darker."""
+    rng, levels = np.random.default_rng([seed, 3]), np.frombuffer(own, np.uint8)
+    moved = levels + rng.normal(rng.normal(0, 1.5), 0.55, len(levels))
+    return np.clip(np.rint(moved), 0, 255).astype(np.uint8).tobytes()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -26,12 +27,13 @@ pytestmark = pytest.mark.slow
 
 
 @contextmanager
-def running(python: str, kind: str, *numbers: int) -> Iterator[int]:
-    """A server on a free port of loopback, from when it answers to the end of the block."""
+def running(python: str, kind: str, *words: int | str, port: int = 0) -> Iterator[int]:
+    """A server on a port of loopback, any that is free, from when it answers to the end of the block."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))
         port = free.getsockname()[1]
-    process = subprocess.Popen([python, str(PROCESS), kind, str(port), *map(str, numbers)])
+    process = subprocess.Popen([python, str(PROCESS), kind, str(port), *map(str, words)])
     try:
         for _ in range(600):
             with socket.socket() as trial:
@@ -172,6 +174,79 @@ def test_a_store_that_answers_503_for_a_while_costs_time_and_nothing_else(
         stormy = refresh_job(python, "s3://clips/in", "s3://clips/stormy", tmp_path, port)
     assert stored(store, "stormy") == stored(store, "calm")
     assert stormy.split("clips in")[1].split("alignment")[0] == calm.split("clips in")[1].split("alignment")[0]
+
+
+READ_RANGES = """
+import sys
+from pipelines.storage import read_ranges
+path = "s3://clips/in/clip0.mp4"
+print(read_ranges([path, path, path], [0, 4, 8], [4, 8, 12]))
+"""
+
+
+def test_bytes_of_many_places_are_asked_for_again_and_never_errors_in_their_place(
+    python: str, library: Path, s3_port: int
+) -> None:
+    source = (library / "clip0.mp4").read_bytes()
+    with running(python, "proxy", s3_port, 1, 90) as port:
+        told = run(python, ["-c", READ_RANGES], environment(port))
+    assert told.strip() == str([source[0:4], source[4:8], source[8:12]])
+
+
+def test_sources_that_are_forbidden_or_away_for_too_long_cost_themselves(
+    python: str, library: Path, store: Any, tmp_path: Path, s3_port: int
+) -> None:
+    with running(python, "proxy", s3_port, 0, 0, "in/clip0.mp4", 403, "in/clip1.mp4", 503) as port:
+        told = refresh_job(python, "s3://clips/in", f"{tmp_path}/data", tmp_path, port)
+    assert re.search(r"kept +3\n", told)
+    assert re.search(r"unreadable +3\n", told)
+    later = refresh_job(python, "s3://clips/in", f"{tmp_path}/data", tmp_path, s3_port)
+    assert "2 retried" in later
+    assert re.search(r"kept +5\n", later)
+    with running(python, "proxy", s3_port, 0, 0, "in/clip0.mp4", 403) as port:
+        again = refresh_job(python, "s3://clips/in", f"{tmp_path}/data", tmp_path, port)
+    assert "1 known sources cannot be seen; their clips stay" in again
+    assert re.search(r"kept +5\n", again)
+
+
+HOLD = """
+import sys
+from datetime import UTC, datetime
+from pipelines.curation.lease import Holder, leased
+with leased("s3://clips/held", Holder("host a"), 3, lambda: datetime.now(UTC)) as lease:
+    print("held", flush=True)
+    sys.stdin.readline()
+    lease.check()
+"""
+
+
+def test_a_lease_outlives_a_store_that_cannot_be_reached_for_a_while(python: str, store: Any, s3_port: int) -> None:
+    def newest() -> str:
+        listed = store.list_objects_v2(Bucket="clips", Prefix="held/lease/")["Contents"]
+        return max(entry["Key"] for entry in listed)
+
+    with running(python, "proxy", s3_port, 0, 0) as port:
+        process = subprocess.Popen(
+            [python, "-c", HOLD],
+            cwd=ROOT,
+            env=environment(port),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+    with process:
+        time.sleep(20)  # longer than the library of the store tries by itself
+        before = newest()
+        with running(python, "proxy", s3_port, 0, 0, port=port):
+            for _ in range(600):
+                if newest() > before:
+                    break
+                time.sleep(0.1)
+            assert newest() > before
+            process.communicate("\n")
+    assert process.returncode == 0
 
 
 def test_of_two_refreshes_of_one_data_set_the_second_is_refused(

@@ -12,8 +12,8 @@ import pytest
 
 from pipelines.curation import commits
 from pipelines.curation.catalog import SCHEMA, Catalog
-from pipelines.curation.config import FilterConfig, RefreshConfig
-from pipelines.curation.plan import Plan, make_plan
+from pipelines.curation.config import FilterConfig, LimitsConfig, RefreshConfig
+from pipelines.curation.plan import Plan, SourcesUnseenError, make_plan
 from pipelines.curation.workbench import workbench
 
 Write = Callable[..., Path]
@@ -56,7 +56,7 @@ def planned(config: RefreshConfig, catalog: Catalog | None) -> Planned:
 def committed(
     config: RefreshConfig, verdicts: Mapping[str, str], catalog: Catalog | None = None, **columns: object
 ) -> Catalog:
-    """Commit the manifest's clips; a clip's key is its name, or what stands after the verdict."""
+    """Commit the manifest's clips; a clip's key is its name 32 times, or what stands after the verdict."""
     with workbench() as database:
         plan = make_plan(database, config, None)
         rows: list[dict[str, Any]] = []
@@ -64,8 +64,8 @@ def committed(
             name = Path(clip["uri"]).stem
             verdict, _, key = verdicts[name].partition(" ")
             hashes = {"scoring_hash": config.scoring_hash, "config_hash": config.config_hash}
-            owner = {"duplicate_of": key or None, "slice": "w/00000.mp4s", "attempts": 1, "is_transient": False}
-            rows.append({**clip, "verdict": verdict, "key": key or name, **owner, **hashes, **columns})
+            owner = {"duplicate_of": 32 * key or None, "slice": "w/00000.mp4s", "attempts": 1, "is_transient": False}
+            rows.append({**clip, "verdict": verdict, "key": 32 * (key or name), **owner, **hashes, **columns})
         database.register("upserts", pa.Table.from_pylist(rows, schema=SCHEMA))
         return commits.commit(database, config.dataset, catalog, plan.num_clips)
 
@@ -155,8 +155,97 @@ def test_failures_by_chance_are_tried_again_so_many_times_and_rejections_never(c
     catalog = committed(config, verdicts, attempts=2, is_transient=True)
     assert set(planned(config, catalog).fates.values()) == {"retried"}
     assert planned(config.model_copy(update={"max_attempts": 2}), catalog).plan.is_empty
-    (Path(config.manifest).parent / "c.mp4").unlink()
-    assert planned(config, catalog).fates["c"] == "changed"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "limits", "fate"),
+    [
+        ("timeout", {"timeout_s": 61}, "retried"),
+        ("timeout", {"timeout_s": 59}, None),
+        ("timeout", {"max_memory_bytes": 2**40}, None),
+        ("crashed", {"max_memory_bytes": 2**32}, "retried"),
+        ("crashed", {"timeout_s": 61}, None),
+        ("unreadable", {"timeout_s": 61, "max_memory_bytes": 2**32}, None),
+    ],
+)
+def test_a_higher_limit_is_a_reason_to_try_clips_again_that_met_the_lower_one(
+    config: RefreshConfig, verdict: str, limits: dict[str, float], fate: str | None
+) -> None:
+    had = {"attempts": 9, "is_transient": True, "timeout_s": 60.0, "max_memory_bytes": 2**31}
+    catalog = committed(config, {"a": "kept", "b": verdict, "c": "still", "d": "kept"}, **had)
+    higher = config.model_copy(update={"limits": LimitsConfig(**limits)})
+    assert planned(higher, catalog).fates == ({"b": fate} if fate else {})
+
+
+@pytest.fixture
+def lenient(config: RefreshConfig) -> RefreshConfig:
+    """Any share of the sources may be away."""
+    return config.model_copy(update={"max_unreachable_share": 1.0})
+
+
+def test_a_source_that_cannot_be_seen_is_no_changed_one(
+    lenient: RefreshConfig, catalog: Catalog, manifest_writer: Write
+) -> None:
+    folder = Path(lenient.manifest).parent
+    (folder / "a.mp4").unlink()
+    (folder / "c.mp4").unlink()
+    (folder / "c.mp4").symlink_to("c.mp4")  # a loop: opening it is an error of another kind
+    found = planned(lenient, catalog)
+    assert found.plan.is_empty
+    assert (found.plan.num_unreachable, found.plan.num_unchanged) == (2, 4)
+    rows = [{"video": f"{name}.mp4", "caption": "other", "rank": "1"} for name in "abcd"]
+    manifest_writer(Path(lenient.manifest), rows)
+    assert planned(lenient, catalog).fates == dict.fromkeys("abcd", "rejudged")
+    # The way of scoring is another: there is nothing that could stay as it is.
+    assert planned(lenient.model_copy(update={"size_px": 64}), catalog).plan.num_changed == 4
+
+
+def test_a_source_that_failed_and_cannot_be_seen_is_not_tried_until_it_can(lenient: RefreshConfig) -> None:
+    catalog = committed(lenient, dict.fromkeys("abcd", "unreadable"), is_transient=True)
+    (source,) = Path(lenient.manifest).parent.glob("c.mp4")
+    away = source.rename(source.with_name("away"))
+    assert planned(lenient, catalog).fates == dict.fromkeys("abd", "retried")
+    away.rename(source)
+    assert planned(lenient, catalog).fates == dict.fromkeys("abcd", "retried")
+
+
+def test_a_new_caption_waits_for_a_source_that_cannot_be_seen_where_alignment_needs_its_pixels(
+    lenient: RefreshConfig, manifest_writer: Write
+) -> None:
+    aligned = lenient.model_copy(update={"align": lenient.align.model_copy(update={"model": "ViT-B-32"})})
+    catalog = committed(aligned, dict.fromkeys("abcd", "kept"))
+    rows = [{"video": f"{name}.mp4", "caption": f"clip {name}", "rank": "1"} for name in "abcd"]
+    rows[1]["caption"] = "other"
+    manifest_writer(Path(aligned.manifest), rows)
+    source = Path(aligned.manifest).parent / "b.mp4"
+    away = source.rename(source.with_name("away"))
+    found = planned(aligned, catalog)
+    assert found.fates == {"b": "unreachable"}
+    assert (found.plan.is_empty, found.plan.num_unchanged) == (True, 4)
+    away.rename(source)
+    assert planned(aligned, catalog).fates == {"b": "changed"}
+
+
+def test_where_most_sources_are_away_nothing_is_planned_and_the_key_that_allows_it_is_named(
+    config: RefreshConfig, catalog: Catalog
+) -> None:
+    for name in "ab":
+        (Path(config.manifest).parent / f"{name}.mp4").unlink()
+    with pytest.raises(
+        SourcesUnseenError,
+        match=r"2 of 4 known sources cannot be seen, such as .*/[ab]\.mp4: no such file;.*max_unreachable_share: 0\.2",
+    ):
+        planned(config, catalog)
+    assert planned(config.model_copy(update={"max_unreachable_share": 0.5}), catalog).plan.is_empty
+
+
+def test_a_manifest_of_additions_counts_what_it_names_as_unchanged(
+    config: RefreshConfig, catalog: Catalog, manifest_writer: Write, takedown: Callable[[Sequence[str]], str]
+) -> None:
+    write(manifest_writer, Path(config.manifest), "cd")
+    path = takedown(["a.mp4", "b.mp4"])
+    plan = planned(config.model_copy(update={"missing_rows": "keep", "takedown": path}), catalog).plan
+    assert (plan.num_taken_down, plan.num_unchanged) == (2, 2)
 
 
 def test_a_manifest_of_additions_removes_nothing_and_new_thresholds_reach_what_it_does_not_name(
@@ -186,7 +275,7 @@ def test_a_takedown_list_names_clips_by_address_or_key(
     config: RefreshConfig, catalog: Catalog, takedown: Callable[[Sequence[str]], str], missing_rows: str
 ) -> None:
     address = str(Path(config.manifest).parent / "d.mp4")
-    path = takedown([address, "c"])
+    path = takedown([address, 32 * "c"])
     found = planned(config.model_copy(update={"takedown": path, "missing_rows": missing_rows}), catalog)
     assert found.fates == {"c": "taken_down", "d": "taken_down"}
     assert (found.plan.num_taken_down, found.plan.num_expected, found.plan.num_due) == (2, 2, 0)
@@ -199,11 +288,12 @@ def test_a_clip_that_was_taken_down_stays_so_while_the_list_names_it(
         make_plan(database, config, None)
     verdicts = {"a": "kept", "b": "kept", "c": "kept", "d": "kept"}
     catalog = committed(config, verdicts)
-    listed = config.model_copy(update={"takedown": takedown(["a"])})
+    listed = config.model_copy(update={"takedown": takedown([32 * "a"])})
     with workbench() as database:
         plan = make_plan(database, listed, catalog)
         database.execute(
-            "create table upserts as select * replace ('removed' as verdict) from catalog_rows where key = 'a'"
+            "create table upserts as select * replace ('removed' as verdict) from catalog_rows semi join listed "
+            "using (row_id)"
         )
         catalog = commits.commit(database, config.dataset, catalog, plan.num_expected)
     assert planned(listed, catalog).plan.is_empty

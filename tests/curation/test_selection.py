@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.curation.catalog import SCHEMA
 from pipelines.curation.config import AlignConfig, FilterConfig, Recipe
+from pipelines.curation.near_duplicates import FINGERPRINT_BYTES, near_hash
 from pipelines.curation.selection import judge_rows, select
 
 GOOD: dict[str, Any] = {
@@ -121,6 +122,23 @@ def test_a_clip_that_the_catalog_keeps_stays_the_one(database: duckdb.DuckDBPyCo
     assert (row["verdict"], row["reason"]) == ("duplicate", "same bytes and span as /older.mp4")
     database.execute("insert into touched_before values ('old')")
     assert selected(database, [GOOD])[0]["verdict"] == "kept"
+
+
+def test_every_duplicate_names_the_clip_that_is_kept(database: duckdb.DuckDBPyConnection) -> None:
+    original, again = bytes([100]) * FINGERPRINT_BYTES, bytes([101]) * FINGERPRINT_BYTES
+    of_original, of_again = (
+        {"fingerprint": own, "near_keys": near_hash(own).keys, "near_rank": near_hash(own).rank}
+        for own in (original, again)
+    )
+    clips = [
+        {**GOOD, "uri": "/c.mp4", "key": "c", **of_original},
+        {**GOOD, "uri": "/a.mp4", "key": "a", **of_again},
+        {**GOOD, "uri": "/b.mp4", "key": "a", **of_again},
+    ]
+    rows = selected(database, clips)
+    assert [row["verdict"] for row in rows] == ["kept", "duplicate", "duplicate"]
+    assert [row["duplicate_of"] for row in rows] == [None, "c", "c"]
+    assert rows[2]["reason"] == rows[1]["reason"] == "near copy of /c.mp4, 1.0 levels apart"
 
 
 def test_a_key_on_the_takedown_list_precedes_all(database: duckdb.DuckDBPyConnection) -> None:

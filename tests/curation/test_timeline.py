@@ -51,6 +51,20 @@ def test_durations_that_a_container_rounds_to_its_ticks_cost_no_clip() -> None:
     assert not is_covered(timeline, Window(Fraction("0.002"), 16, Fraction(8)))
 
 
+@pytest.mark.parametrize(("fps", "num_frames"), [(12, 59), (8, 39), (24, 119), (50, 249)])
+def test_where_a_tick_is_a_frame_a_tick_that_lacks_is_a_frame_that_lacks(fps: int, num_frames: int) -> None:
+    window = Window(Fraction(0), 80, Fraction(16))
+    assert not is_covered(Timeline(tuple(range(num_frames)), 1, Fraction(1, fps)), window)
+    assert is_covered(Timeline(tuple(range(num_frames + 1)), 1, Fraction(1, fps)), window)
+
+
+@pytest.mark.parametrize("fps", [24, 60, 120, 240])
+def test_milliseconds_are_fine_enough_to_be_rounded_durations(fps: int) -> None:
+    ticks = tuple(round(Fraction(1000 * index, fps)) for index in range(5 * fps))
+    last = 4999 - ticks[-1]
+    assert is_covered(Timeline(ticks, last, Fraction(1, 1000)), Window(Fraction(0), 80, Fraction(16)))
+
+
 def test_a_last_frame_of_unknown_duration_lasts_as_long_as_most_others() -> None:
     assert typical_gap([0, 10, 20, 500]) == 10
     assert typical_gap([3]) == 0
