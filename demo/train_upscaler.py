@@ -2,8 +2,9 @@
 
     python -m demo.train_upscaler --out demo/weights/upscaler
 
-A quarter of an hour on one core. As in DeepFloyd IF's second stage the small frame is enlarged, noised to a level that is told
-to the U-Net as its class label, and stands behind the noisy frame on the channels. Its text encoder is the backbone's.
+A quarter of an hour on one core. As in DeepFloyd IF's second stage the small frame is enlarged, noised to a level that
+is told to the U-Net as its class label, and stands behind the noisy frame on the channels. Its text encoder is the
+backbone's.
 
 Shape letters: B batch, C channels, T frames (here one), H height, W width.
 """
@@ -60,7 +61,7 @@ class Recipe:
     ema_decay: float = 0.99
     seed: int = 0
     objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(min_snr_gamma=None, text_dropout=0.1))
-    """Without min-SNR, which leaves out the highest noise: the small frame tells there what the large one looks like."""
+    """Without min-SNR, which leaves out the highest noise: there the small frame tells what the large one is."""
 
 
 def train(backbone: Path, out: Path, recipe: Recipe) -> None:
