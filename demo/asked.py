@@ -45,6 +45,7 @@ def tasks() -> dict[str, Task]:
             _captions(held), conditions.image_to_video(clips[:, :, 0], NUM_FRAMES)
         ),
         "inpainting": _inpainting,
+        "object_replacement": _object_replacement,
         "outpainting": _outpainting,
         "cinemagraph": _cinemagraph,
         "stylisation": lambda held, clips: Asked([recoloured(one) for one in held], source_BCTHW=clips),
@@ -70,11 +71,22 @@ def _inpainting(held: Sequence[Held], clips: Tensor) -> Asked:
     return Asked(_captions(held), conditions.inpainting(clips, fill))
 
 
+def _object_replacement(held: Sequence[Held], clips: Tensor) -> Asked:
+    """Where the thing passes is made anew, with another colour asked for."""
+    regions_B1HW = _moving_regions(clips)
+    fill = regions_B1HW.unsqueeze(2).expand(-1, -1, NUM_FRAMES, -1, -1)
+    return Asked([recoloured(one) for one in held], conditions.inpainting(clips, fill))
+
+
 def _outpainting(held: Sequence[Held], clips: Tensor) -> Asked:
     place = (_KNOWN.start, _KNOWN.start)
     return Asked(_captions(held), conditions.outpainting(clips[..., _KNOWN, _KNOWN], (FRAME_PX, FRAME_PX), place))
 
 
 def _cinemagraph(held: Sequence[Held], clips: Tensor) -> Asked:
-    regions_B1HW = torch.cat([moving_box(clip[None], margin=0.05) for clip in clips])
-    return Asked(_captions(held), conditions.cinemagraph(clips[:, :, 0], regions_B1HW, NUM_FRAMES))
+    return Asked(_captions(held), conditions.cinemagraph(clips[:, :, 0], _moving_regions(clips), NUM_FRAMES))
+
+
+def _moving_regions(clips: Tensor) -> Tensor:
+    """(B, 1, H, W): 1 in the box around all that moves."""
+    return torch.cat([moving_box(clip[None], margin=0.05) for clip in clips])
