@@ -98,7 +98,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     weights = None if arguments.untrained else arguments.weights
-    inflation = InflationConfig(temporal_factor=4) if weights is None else read_metadata(weights).inflation
+    inflation = (
+        InflationConfig(temporal_factor=UPSCALER.inflation.temporal_factor)
+        if weights is None
+        else read_metadata(weights).inflation
+    )
     files = ModelFiles(str(arguments.backbone), None if weights is None else str(weights), inflation)
     model, sampler = LoadedModel(files, "cpu", "fp32"), SamplerConfig(steps=arguments.steps, guidance_scale=1.0)
     shown = clips(some_held_out(arguments.captions))

@@ -60,8 +60,7 @@ class Recipe:
     lr: float = 2e-3
     ema_decay: float = 0.99
     seed: int = 0
-    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(min_snr_gamma=None, text_dropout=0.1))
-    """Without min-SNR, which leaves out the highest noise: there the small frame tells what the large one is."""
+    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(text_dropout=0.1))
 
 
 def train(backbone: Path, out: Path, recipe: Recipe) -> None:
