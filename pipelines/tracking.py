@@ -2,7 +2,8 @@
 
 This is the only module that names MLflow. It uses the client with explicit run ids, never the "active run" of the
 process, so that a driver and its workers can write to the same run. Calls in a loop are asynchronous (0.2 ms instead of
-28 ms): the newest thousand may be on their way, `close` waits for all. MLflow is imported when a run is opened: configurations are checked without it.
+28 ms): the newest thousand may be on their way, `close` waits for all. MLflow is imported when a run is opened:
+configurations are checked without it.
 """
 
 import json
