@@ -2,11 +2,13 @@
 
 This is the only module that names MLflow. It uses the client with explicit run ids, never the "active run" of the
 process, so that a driver and its workers can write to the same run. Calls in a loop are asynchronous (0.2 ms instead of
-28 ms); `close` waits for them. MLflow is imported when a run is opened: configurations are checked without it.
+28 ms): the newest thousand may be on their way, `close` waits for all. MLflow is imported when a run is opened:
+configurations are checked without it.
 """
 
 import json
 import tempfile
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _PARAM_CHARACTERS = 500
 _PARAMS_PER_BATCH = 100
+_MOST_PENDING = 1000
+"""Asynchronous calls that may be on their way: a long run does not keep them all, nor hides an outage until its end."""
 _KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"  # runs come first on the tracker's page
 _TABLES_TAG = "mlflow.loggedArtifacts"  # what the tracker's page reads to show tables
 
@@ -48,7 +52,7 @@ class Run:
     def __init__(self, client: "MlflowClient", run_id: str) -> None:
         self._client = client
         self.run_id = run_id
-        self._pending: list[Any] = []
+        self._pending: deque[Any] = deque()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Record one value a key at a step, asynchronously."""
@@ -58,6 +62,8 @@ class Run:
         now_ms = get_current_time_millis()
         entities = [Metric(key, float(value), now_ms, step) for key, value in metrics.items()]
         self._pending.append(self._client.log_batch(self.run_id, metrics=entities, synchronous=False))
+        while len(self._pending) > _MOST_PENDING:
+            _settle(self._pending.popleft())
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Record parameters; values are cut to 500 characters. A key that the run already has keeps its first value."""
@@ -137,10 +143,14 @@ class Run:
 
     def close(self) -> None:
         """Wait until all that was logged asynchronously has been written."""
-        for operation in self._pending:
-            if operation is not None:
-                operation.wait()
-        self._pending.clear()
+        while self._pending:
+            _settle(self._pending.popleft())
+
+
+def _settle(operation: Any) -> None:
+    """Wait until it is written; the tracker's client tries again by itself before it raises."""
+    if operation is not None:
+        operation.wait()
 
 
 @contextmanager

@@ -20,7 +20,17 @@ import pyarrow.parquet as pq
 from pipelines.curation.layout import slices_path
 from pipelines.curation.records import ClipRecord, Measures, ScoredClip
 from pipelines.curation.scoring import Scored
-from pipelines.storage import exists, joined, list_files, list_names, read_bytes, remove_files, write_whole
+from pipelines.storage import (
+    exists,
+    filesystem,
+    joined,
+    list_files,
+    list_names,
+    patiently,
+    read_bytes,
+    remove_files,
+    write_whole,
+)
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -145,14 +155,22 @@ def align_slice(slice_: Slice, align: Align) -> None:
 
 
 def _decode(slice_: Slice, score: Score) -> list[Scored]:
-    part, group = divmod(slice_.number, _SLICES_PER_PART)
-    plan = read_bytes(_plan_file(slice_.dataset_root, slice_.work, part))
-    with pq.ParquetFile(pa.BufferReader(plan)) as file:
-        records = cast(list[ClipRecord], file.read_row_group(group).to_pylist())
-    scored = score(records)
+    scored = score(_planned(slice_))
     blobs = joined(slices_path(slice_.dataset_root), blob_name(slice_.work, slice_.number))
     write_whole(blobs, b"".join(clip.mp4 for clip in scored))
     return list(_placed(scored))
+
+
+def _planned(slice_: Slice) -> list[ClipRecord]:
+    """The slice's own rows: of its part of the plan, many megabytes, the footer and one row group are read."""
+    part, group = divmod(slice_.number, _SLICES_PER_PART)
+    system, inner = filesystem(_plan_file(slice_.dataset_root, slice_.work, part))
+
+    def read() -> pa.Table:
+        with system.open(inner, cache_type="none") as source, pq.ParquetFile(source, pre_buffer=True) as file:
+            return file.read_row_group(group)
+
+    return cast(list[ClipRecord], patiently(read).to_pylist())
 
 
 def _write_rows(slice_: Slice, scored: Sequence[Scored]) -> None:
