@@ -154,6 +154,15 @@ def brute_force() -> Callable[..., Frames]:
     return decode_by_force
 
 
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips that differ, `clip0.mp4` to `clip5.mp4`; to be copied, never changed."""
+    folder = tmp_path_factory.mktemp("library")
+    for seed in range(6):
+        write_video(folder / f"clip{seed}.mp4", draw_moving(24, height=36, width=48, seed=seed), 12)
+    return folder
+
+
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
     """A folder for source videos."""

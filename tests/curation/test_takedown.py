@@ -4,10 +4,8 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from numpy.typing import NDArray
 
 from pipelines.curation.catalog import Catalog
 from pipelines.curation.summary import RefreshSummary, describe
@@ -16,18 +14,6 @@ from pipelines.storage import read_bytes
 
 Refresh = Callable[..., RefreshSummary]
 Write = Callable[[Path, Sequence[Mapping[str, object]]], Path]
-
-
-@pytest.fixture(scope="module")
-def library(
-    tmp_path_factory: pytest.TempPathFactory,
-    moving: Callable[..., NDArray[np.uint8]],
-    video_writer: Callable[..., Path],
-) -> Path:
-    folder = tmp_path_factory.mktemp("library")
-    for seed in range(5):
-        video_writer(folder / f"clip{seed}.mp4", moving(24, height=36, width=48, seed=seed), 12)
-    return folder
 
 
 @pytest.fixture

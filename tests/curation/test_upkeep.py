@@ -7,10 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 import pytest
-from numpy.typing import NDArray
 
 from pipelines.curation.catalog import Catalog, CatalogError
 from pipelines.curation.config import FilterConfig
@@ -20,18 +18,6 @@ from pipelines.storage import read_bytes
 
 Refresh = Callable[..., RefreshSummary]
 Write = Callable[[Path, Sequence[Mapping[str, object]]], Path]
-
-
-@pytest.fixture(scope="module")
-def library(
-    tmp_path_factory: pytest.TempPathFactory,
-    moving: Callable[..., NDArray[np.uint8]],
-    video_writer: Callable[..., Path],
-) -> Path:
-    folder = tmp_path_factory.mktemp("library")
-    for seed in range(6):
-        video_writer(folder / f"clip{seed}.mp4", moving(24, height=36, width=48, seed=seed), 12)
-    return folder
 
 
 @pytest.fixture
