@@ -75,7 +75,6 @@ class Recipe:
 UPSCALER = Recipe(
     steps=400,
     clips_per_step=4,
-    lr=2e-4,
     size_px=LARGE_PX,
     upscaling=UpscalingSettings(low_size_px=FRAME_PX, window=8, noise_levels=HIGHEST_LEVEL),
     inflation=InflationSettings(temporal_factor=1),
@@ -84,7 +83,7 @@ UPSCALER = Recipe(
 )
 """Windows of half a clip: so seams between them can be looked for. What is large is known from the small frames, so the
 loss weighs what is fine: timesteps are not shifted, and min-SNR is on. No temporal resampling: an upscaler adds edges,
-and they move from frame to frame. Its start is good, so its steps are small."""
+and they move from frame to frame."""
 
 
 class DecayingPlan(Plan):
@@ -229,12 +228,12 @@ def main() -> None:
     """Parse the command line and train."""
     parser = with_backbone(training_parser(__doc__, "out/stunet", None))
     parser.add_argument("--init", choices=("identity", "random"), default="identity", help="of the new layers")
-    parser.add_argument("--temporal-factor", type=int, default=4, help="1: no temporal resampling")
+    parser.add_argument("--temporal-factor", type=int, help="1: no temporal resampling; else the recipe's")
     parser.add_argument("--paper", action="store_true", help="temporal attention does not look at the text itself")
     arguments = parsed(parser)
     recipe = UPSCALER if is_upscaler(arguments.backbone) else Recipe()
-    changed: dict[str, object] = {"temporal_factor": arguments.temporal_factor}
-    changed |= {"attends_text": False} if arguments.paper else {}
+    changed: dict[str, object] = {"attends_text": False} if arguments.paper else {}
+    changed |= {"temporal_factor": arguments.temporal_factor} if arguments.temporal_factor else {}
     recipe = replace(
         recipe,
         steps=arguments.steps or recipe.steps,
