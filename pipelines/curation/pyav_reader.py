@@ -1,7 +1,8 @@
 """The default frame reader: PyAV, decoding as little as gives the same pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from typing import TypeVar
 
 from av.error import FFmpegError
 from av.packet import Packet
@@ -12,6 +13,8 @@ from pipelines.curation.config import Recipe
 from pipelines.curation.container import ClipRejectedError, Track, check_size, reject
 from pipelines.curation.picture import Pictures, Square, Squarer, matrix_of
 from pipelines.curation.records import NO_BARS, Bars
+
+T = TypeVar("T")
 
 _SKIPPING_DECODERS = frozenset(("h264", "hevc", "vp9", "mpeg4"))
 """Look at `skip_frame` packet by packet; dav1d reads it once, when it is opened, and would then drop wanted frames."""
@@ -47,22 +50,42 @@ def _read(
     squarer: Squarer,
     recipe: Recipe,
 ) -> Pictures:
-    squares = dict[int, Square]()
-    is_wanted, pixel_aspect, colorspace = frozenset(wanted), Fraction(1), 0
+    first: tuple[Fraction, int] | None = None
+
+    def keep(frame: VideoFrame) -> Square:
+        nonlocal first
+        first = first or (track.pixel_aspect, matrix_of(frame))
+        return squarer(frame, first[0])
+
+    squares = kept_frames(track, packets, wanted, keep, recipe)
+    return Pictures([squares[pts] for pts in wanted], first[1] if first else 0)
+
+
+def kept_frames(
+    track: Track,
+    packets: "Sequence[Packet[VideoStream]]",
+    wanted: Sequence[int],
+    keep: Callable[[VideoFrame], T],
+    recipe: Recipe,
+) -> dict[int, T]:
+    """What is kept of each wanted frame, by its pts; one decoded frame is held at a time.
+
+    Raises:
+        ClipRejectedError: As `read_frames`.
+    """
+    kept, is_wanted = dict[int, T](), frozenset(wanted)
     try:
         for frame in decoded(track, packets, is_wanted):
             if frame.pts in is_wanted:
-                if not squares:
-                    pixel_aspect, colorspace = track.pixel_aspect, matrix_of(frame)
                 check_size(frame.width, frame.height, recipe)
-                squares[frame.pts] = squarer(frame, pixel_aspect)
+                kept[frame.pts] = keep(frame)
     except FFmpegError as error:
         if isinstance(error, MemoryError):
             raise
-        reject("corrupt", f"after {len(squares)} of {len(wanted)} wanted frames: {error.strerror}")
-    if len(squares) < len(wanted):
-        reject("corrupt", f"{len(wanted) - len(squares)} of {len(wanted)} wanted frames cannot be decoded")
-    return Pictures([squares[pts] for pts in wanted], colorspace)
+        reject("corrupt", f"after {len(kept)} of {len(is_wanted)} wanted frames: {error.strerror}")
+    if len(kept) < len(is_wanted):
+        reject("corrupt", f"{len(is_wanted) - len(kept)} of {len(is_wanted)} wanted frames cannot be decoded")
+    return kept
 
 
 def decoded(track: Track, packets: "Sequence[Packet[VideoStream]]", wanted: frozenset[int]) -> Iterator[VideoFrame]:

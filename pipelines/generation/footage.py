@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -23,14 +22,13 @@ from pipelines.curation.config import LimitsConfig, Recipe
 from pipelines.curation.container import (
     ClipRejectedError,
     Track,
-    check_size,
     declared_duration_s,
     demux,
     open_source,
     reject,
     video_stream,
 )
-from pipelines.curation.pyav_reader import decoded
+from pipelines.curation.pyav_reader import kept_frames
 from pipelines.curation.timeline import Window, shown_at
 from pipelines.generation.refusal import InputError
 
@@ -110,19 +108,8 @@ class Footage:
         Raises:
             ClipRejectedError: A frame that cannot be decoded; `open_footage` turns it into an `InputError`.
         """
-        track, wanted, kept = self._track, frozenset(times.pts), dict[int, NDArray[np.uint8]]()
-        upright = _Upright(track)
-        try:
-            for frame in decoded(track, track.packets, wanted):
-                if frame.pts in wanted:
-                    check_size(frame.width, frame.height, _RECIPE)
-                    kept[frame.pts] = keep(upright(frame))
-        except FFmpegError as error:
-            if isinstance(error, MemoryError):
-                raise
-            reject("corrupt", f"after {len(kept)} of {len(wanted)} wanted frames: {error.strerror}")
-        if len(kept) < len(wanted):
-            reject("corrupt", f"{len(wanted) - len(kept)} of {len(wanted)} wanted frames cannot be decoded")
+        track, upright = self._track, _Upright(self._track)
+        kept = kept_frames(track, track.packets, times.pts, lambda frame: keep(upright(frame)), _RECIPE)
         return np.stack([kept[pts] for pts in times.pts])
 
     def _is_even(self) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipelines.generation.boxes import Place, drawn, parse_box, place_box
-from pipelines.generation.footage import Wish, open_footage
+from pipelines.generation.footage import Footage, Times, Wish, open_footage
 from pipelines.generation.refusal import InputError
 
 S = TypeVar("S", bound=np.generic)
@@ -128,11 +128,10 @@ def fit_video(path: str, geometry: Geometry) -> Fitted:
     Raises:
         InputError: No such file, or no video.
     """
-    cut = _Cut(lambda size: Framing.of(size, (geometry.size_px, geometry.size_px)))
-    with open_footage(path) as footage:
-        times = footage.at(geometry.num_frames, geometry.fps)
-        frames_THWC = footage.frames(times, cut)
-    return Fitted(frames_THWC, times.said + cut.framing.said("video"), cut.framing, times.fps)
+    square = geometry.size_px, geometry.size_px
+    return _cut(
+        path, lambda footage: footage.at(geometry.num_frames, geometry.fps), lambda size: Framing.of(size, square)
+    )
 
 
 def fit_clip(path: str, wish: Wish, size_px: int) -> Fitted:
@@ -141,11 +140,7 @@ def fit_clip(path: str, wish: Wish, size_px: int) -> Fitted:
     Raises:
         InputError: No such file, or no video.
     """
-    cut = _Cut(lambda size: Framing.of(size, (size_px, size_px)))
-    with open_footage(path) as footage:
-        times = footage.wished(wish)
-        frames_THWC = footage.frames(times, cut)
-    return Fitted(frames_THWC, times.said + cut.framing.said("video"), cut.framing, times.fps)
+    return _cut(path, lambda footage: footage.wished(wish), lambda size: Framing.of(size, (size_px, size_px)))
 
 
 class Laid(NamedTuple):
@@ -173,16 +168,13 @@ def fit_on_canvas(path: str, box: str | None, geometry: Geometry) -> Laid:
         places.append(place_box(box, geometry.size_px, size))
         return Framing.of(size, (places[0].height, places[0].width))
 
-    cut = _Cut(plan)
-    with open_footage(path) as footage:
-        times = footage.at(geometry.num_frames, geometry.fps)
-        frames_THWC = footage.frames(times, cut)
+    fitted = _cut(path, lambda footage: footage.at(geometry.num_frames, geometry.fps), plan)
     place = places[0]
     laid = (
         f"video: {place.width}x{place.height} pixels of it lie {place.left} from the left and {place.top} from the top "
         f"of the canvas of {geometry.size_px}x{geometry.size_px}"
     )
-    return Laid(frames_THWC, place, [*times.said, *cut.framing.said("video"), laid])
+    return Laid(fitted.frames_THWC, place, [*fitted.said, laid])
 
 
 def fit_mask(mask: str, like: Framing, geometry: Geometry) -> tuple[NDArray[np.bool_], list[str]]:
@@ -230,23 +222,20 @@ def _mask_said(size: tuple[int, int], like: Framing) -> list[str]:
     return [] if size == like.size else [f"mask: scaled from {_told(size)} to its input's {_told(like.size)}"]
 
 
-class _Cut:
-    """Cuts all frames of a video as the first one asks for."""
+def _cut(path: str, when: Callable[[Footage], Times], plan: Callable[[tuple[int, int]], Framing]) -> Fitted:
+    """The frames of a video at some times, all cut as its first one asks for."""
+    framings: list[Framing] = []
 
-    def __init__(self, plan: Callable[[tuple[int, int]], Framing]) -> None:
-        self._plan = plan
-        self._framing: Framing | None = None
+    def keep(frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if not framings:
+            framings.append(plan(_size(frame_HWC)))
+        return framings[0].frame(frame_HWC)
 
-    def __call__(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if self._framing is None:
-            self._framing = self._plan(_size(frame_HWC))
-        return self._framing.frame(frame_HWC)
-
-    @property
-    def framing(self) -> Framing:
-        """Of the frames so far."""
-        assert self._framing is not None  # a video without a frame was refused
-        return self._framing
+    with open_footage(path) as footage:
+        times = when(footage)
+        frames_THWC = footage.frames(times, keep)
+    (framing,) = framings  # a video without a frame was refused
+    return Fitted(frames_THWC, times.said + framing.said("video"), framing, times.fps)
 
 
 def _resized(mask_HW: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
