@@ -61,7 +61,7 @@ def peak_mib(name: str, num_frames: int, kind: str) -> float:
     words = [sys.executable, __file__, "--peak", name, str(num_frames), kind]
     # Tensors are given back as soon as they are freed: what the first pass took does not hide what the second takes.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    made = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    made = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return float(made.stdout.splitlines()[-1])
 
 

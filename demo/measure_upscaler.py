@@ -27,6 +27,7 @@ from demo.train_clip import FRAME_PX
 from demo.train_stunet import UPSCALER
 from demo.train_upscaler import LARGE_PX
 from pipelines.contact_sheet import contact_sheet
+from pipelines.generation.config import SuperResolutionSettings
 from pipelines.generation.model import LoadedModel
 from pipelines.generation.recipe import ModelFiles
 from pipelines.pixels import to_frames
@@ -34,7 +35,7 @@ from pipelines.progress import track
 from pipelines.storage import write_whole
 from stunet.inflate import InflationConfig
 from stunet.sampler import SamplerConfig
-from stunet.super_resolution import SsrConfig, enlarged, super_resolve
+from stunet.super_resolution import SsrConfig, agreeing, enlarged, super_resolve
 from stunet.weights import read_metadata
 from stunet.windows import seam_ratio
 
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=UPSCALER.upscaling.window)
     parser.add_argument("--overlaps", default="0,2", help="frames, with a comma between them")
     parser.add_argument("--noise-level", type=int, default=SsrConfig.noise_level)
+    parser.add_argument("--back-projections", type=int, default=SuperResolutionSettings().back_projections)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("out/upscaled"))
@@ -111,10 +113,11 @@ def main() -> None:
     rows, labels = list[Tensor](), list[str]()
     for overlap in (int(part) for part in arguments.overlaps.split(",")):
         ssr = SsrConfig(arguments.window, overlap, arguments.noise_level)
-        videos = upscaled(model, sampler, shown, ssr)
-        for name, made in (("truth", shown.large), ("bicubic", bicubic), ("model", videos)):
+        alone = upscaled(model, sampler, shown, ssr)
+        videos = agreeing(alone, shown.small, arguments.back_projections)
+        for name, made in (("truth", shown.large), ("bicubic", bicubic), ("model alone", alone), ("model", videos)):
             found[f"{name}, overlap {overlap}"] = row = quality(made, shown, ssr)
-            print(f"{name:<8} overlap {overlap}", "  ".join(f"{k} {v:.4f}" for k, v in row.items()), flush=True)
+            print(f"{name:<11} overlap {overlap}", "  ".join(f"{k} {v:.4f}" for k, v in row.items()), flush=True)
         rows += [*videos[:_SHEET_ROWS]]
         labels += [f"{words} (overlap {overlap})" for words in shown.captions[:_SHEET_ROWS]]
     rows += [*bicubic[:_SHEET_ROWS]]

@@ -47,6 +47,32 @@ def enlarged(low_BCTHW: Tensor, size: tuple[int, int]) -> Tensor:
     return unfold(frames_NCHW, len(low_BCTHW)).clamp(-1, 1)
 
 
+def scaled_down(video_BCTHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames of (H, W) pixels, each the mean of those that it covers."""
+    return unfold(F.interpolate(fold(video_BCTHW), size, mode="area"), len(video_BCTHW))
+
+
+def agreeing(video_BCTHW: Tensor, low_BCTHW: Tensor, times: int) -> Tensor:
+    """Iterative back-projection (Irani and Peleg, 1991): what was made, shrunk, becomes what was given.
+
+    Detail of a video stays as it was made; color and coarse structure are those of the low-resolution frames. A little
+    of what the U-Net was to look past, such as their compression, comes back with them. Each frame is treated alone.
+
+    Args:
+        video_BCTHW: Pixels in [-1, 1].
+        low_BCTHW: Of the same frames, in [-1, 1].
+        times: Rounds, each of which takes away most of what is left of the difference; 0: none.
+
+    Returns:
+        Pixels clipped to [-1, 1].
+    """
+    (height, width), low_size = video_BCTHW.shape[-2:], (low_BCTHW.shape[-2], low_BCTHW.shape[-1])
+    for _ in range(times):
+        lacking_BCTHW = low_BCTHW - scaled_down(video_BCTHW, low_size)
+        video_BCTHW = (video_BCTHW + enlarged(lacking_BCTHW, (height, width))).clamp(-1, 1)
+    return video_BCTHW
+
+
 def low_resolution(low_BCTHW: Tensor, size: tuple[int, int], level_B: Tensor, noise: Tensor, scheduler: Any) -> Tensor:
     """What the U-Net sees beside the noisy video: frames enlarged to (H, W), noised to a level (in training too).
 

@@ -64,8 +64,9 @@ def write_catalog(dataset: Path, manifest: Path, num_rows: int) -> None:
     config = _planning(str(manifest), str(dataset))
     columns = sql_columns(
         {
-            **{"row_id": "row_id", "uri": "uri", "etag": "etag", "caption": "caption", "manifest_json": "'{}'"},
-            "mark": "(md5_number_lower(concat_ws(chr(31), etag, caption, '{}')) >> 1)::bigint",
+            **{"row_id": "row_id", "uri": "uri", "etag": "etag", "caption": "caption"},
+            "manifest_json": "manifest_json",
+            "mark": "(md5_number_lower(concat_ws(chr(31), etag, caption, manifest_json)) >> 1)::bigint",
             "key": "md5('key' || n)",
             "verdict": "if(n % 3 = 0, 'still', 'kept')",
             "reason": "if(n % 3 = 0, 'motion 1.000, at least 2.5', '')",
@@ -105,7 +106,8 @@ def _clip_columns() -> str:
     identity = "'s3://bucket/clips/' || n || '.mp4' || chr(10) || chr(10)"
     return f"""'s3://bucket/clips/' || n || '.mp4' as uri, '-' || md5('etag' || n) as etag,
         'A clip of number ' || n || ' ' || md5('a' || n) || md5('b' || n) as caption,
-        left(sha256({identity}), 32) as row_id"""
+        left(sha256({identity}), 32) as row_id,
+        '{{"etag": "' || md5('etag' || n) || '"}}' as manifest_json"""
 
 
 def _planning(manifest: str, dataset: str) -> RefreshConfig:
@@ -114,7 +116,7 @@ def _planning(manifest: str, dataset: str) -> RefreshConfig:
 
 def _in_process(*words: str) -> dict[str, Any]:
     command = [sys.executable, str(Path(__file__)), *words]
-    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    return json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ MANIFEST_SCHEMA = pa.schema(
 )
 """`etag` is null where the manifest does not say it."""
 _OWN_COLUMNS = ("video", "caption", "start_s", "end_s")
-_BATCH_ROWS = 4096
+_BATCH_ROWS = 16384
+_AS_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
 
 
 class RejectedRow(NamedTuple):
@@ -71,67 +72,69 @@ def _records(path: str, rejected: Callable[[RejectedRow], None] | None) -> Itera
     folder = base_folder(path)
     for place, row in rows_of(path):
         try:
-            yield _record(f"{path}: {place}", folder, row)
+            yield _record(folder, row)
         except ManifestError as error:
+            told = f"{path}: {place}: {error}"
             if rejected is None:
-                raise
-            rejected(RejectedRow(place, str(error)))
+                raise ManifestError(told) from error
+            rejected(RejectedRow(place, told))
 
 
-def _record(where: str, folder: str, row: Mapping[str, Any] | BadRow) -> dict[str, object]:
+def _record(folder: str, row: Mapping[str, Any] | BadRow) -> dict[str, object]:
     if isinstance(row, BadRow):
-        raise ManifestError(f"{where}: {row.reason}")
-    uri = _address(where, folder, row)
-    start_s, end_s = _seconds(where, "start_s", row), _seconds(where, "end_s", row)
+        raise ManifestError(row.reason)
+    uri = _address(folder, row)
+    start_s, end_s = _seconds("start_s", row), _seconds("end_s", row)
     if end_s is not None and end_s <= (start_s or 0):
-        raise ManifestError(f"{where}: column end_s: more than start_s expected, given {start_s} to {end_s}")
+        raise ManifestError(f"column end_s: more than start_s expected, given {start_s} to {end_s}")
     others = {name: value for name, value in row.items() if name not in _OWN_COLUMNS}
     etag = f"{row.get('size') or ''}-{row['etag']}" if row.get("etag") else None
     texts = {
         "uri": uri,
         "etag": etag,
-        "caption": _caption(where, row),
-        "manifest_json": json.dumps(others, sort_keys=True, ensure_ascii=False, default=str) if others else "{}",
+        "caption": _caption(row),
+        "manifest_json": _AS_JSON(others) if others else "{}",
     }
-    _check_utf8(where, texts)
+    _check_utf8(texts)
     row_id = hashlib.sha256(f"{uri}\n{_told(start_s)}\n{_told(end_s)}".encode()).hexdigest()[:32]
     return {"row_id": row_id, "start_s": start_s, "end_s": end_s, **texts}
 
 
-def _address(where: str, folder: str, row: Mapping[str, Any]) -> str:
-    video = _text(where, row, "video")
+def _address(folder: str, row: Mapping[str, Any]) -> str:
+    video = _text(row, "video")
     uri = resolve(folder, video)
     problem = address_problem(uri)
     if problem is not None:
-        raise ManifestError(f"{where}: column video: a path or address expected, given {video!r}: {problem}")
+        raise ManifestError(f"column video: a path or address expected, given {video!r}: {problem}")
     return uri
 
 
-def _check_utf8(where: str, texts: Mapping[str, str | None]) -> None:
+def _check_utf8(texts: Mapping[str, str | None]) -> None:
     """JSON can name halves of characters; no file can hold them as text."""
     try:
         for text in texts.values():
-            (text or "").encode()
+            if text and not text.isascii():
+                text.encode()
     except UnicodeEncodeError as error:
         given = error.object[error.start : error.end]
-        raise ManifestError(f"{where}: text of whole characters expected, given {given!a}") from error
+        raise ManifestError(f"text of whole characters expected, given {given!a}") from error
 
 
-def _text(where: str, row: Mapping[str, Any], column: str) -> str:
+def _text(row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
-        raise ManifestError(f"{where}: column {column}: a path or address expected, given {value!r}")
+        raise ManifestError(f"column {column}: a path or address expected, given {value!r}")
     return value.strip()
 
 
-def _caption(where: str, row: Mapping[str, Any]) -> str:
+def _caption(row: Mapping[str, Any]) -> str:
     caption = row.get("caption")
     if caption is not None and not isinstance(caption, str):
-        raise ManifestError(f"{where}: column caption: a text expected, given {caption!r}")
+        raise ManifestError(f"column caption: a text expected, given {caption!r}")
     return (caption or "").strip()
 
 
-def _seconds(where: str, column: str, row: Mapping[str, Any]) -> float | None:
+def _seconds(column: str, row: Mapping[str, Any]) -> float | None:
     value = row.get(column)
     if value is None or value == "":
         return None
@@ -140,7 +143,7 @@ def _seconds(where: str, column: str, row: Mapping[str, Any]) -> float | None:
     except (TypeError, ValueError):
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise ManifestError(f"{where}: column {column}: seconds from 0 on expected, given {value!r}")
+        raise ManifestError(f"column {column}: seconds from 0 on expected, given {value!r}")
     return seconds
 
 

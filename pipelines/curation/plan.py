@@ -13,12 +13,15 @@ ever whole in memory. What becomes of each row is its fate:
 A source that was seen before and cannot be seen now is no changed one: its clip stays as it is.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
+from pipelines.ahead import ahead
 from pipelines.curation.baseline import OTHER_CAPTIONS, WRONG_CAPTION, collect_other_captions
 from pipelines.curation.catalog import Catalog, register_rows
 from pipelines.curation.config import RefreshConfig
@@ -28,6 +31,7 @@ from pipelines.curation.source import Unseen, etag
 from pipelines.curation.takedown import load_takedown, read_takedown, unmatched_lines
 from pipelines.curation.workbench import count
 
+_BATCHES_AHEAD = 2
 _TABLES = """
 create table manifest (position bigint, row_id varchar, uri varchar, etag varchar, caption varchar, start_s double,
     end_s double, manifest_json varchar, mark bigint);
@@ -42,11 +46,7 @@ from (select position, row_number() over (partition by row_id order by position)
 where manifest.position = copies.position and copies.occurrence > 1;
 """
 _NARROW = "mark, verdict, attempts, is_transient, timeout_s, max_memory_bytes, scoring_hash, config_hash"
-_KNOWN = f"""
-create table known as
-select row_id, {_NARROW} from catalog_rows semi join manifest using (row_id);
-"""
-# Columns that are read of every row of the catalog are few and narrow; the others only of rows that matter.
+_KNOWN = "create table known as from reached semi join manifest using (row_id)"
 _UNSEEN = f"""
 create table unseen as
 select row_id, etag from catalog_rows semi join (select row_id from manifest where etag = '') using (row_id)
@@ -60,6 +60,14 @@ _MAY_SUCCEED = """
 (is_transient and (attempts < getvariable('max_attempts')
     or coalesce(verdict = 'timeout' and timeout_s < getvariable('timeout_s'), false)
     or coalesce(verdict = 'crashed' and max_memory_bytes < getvariable('max_memory_bytes'), false)))
+"""
+# Columns that are read of every row of the catalog are few and narrow, and they are read once; the others only of rows
+# that matter.
+_REACHED = f"""
+create table reached as
+select row_id, {_NARROW} from catalog_rows
+where row_id in (select row_id from manifest union all from listed)
+    or (getvariable('keeps_rows') and (config_hash <> getvariable('config_hash') or {_MAY_SUCCEED}));
 """
 _FATES = f"""
 create table fates as
@@ -94,17 +102,16 @@ select row_id,
          when scoring_hash <> getvariable('scoring_hash') then 'changed'
          when {_MAY_SUCCEED} then 'retried'
          else 'rejudged' end as fate
-from catalog_rows anti join manifest using (row_id)
+from reached anti join manifest using (row_id)
 where verdict <> 'removed' and (config_hash <> getvariable('config_hash')
     or {_MAY_SUCCEED} or row_id in (from listed));
 """
-_TAKE_IN = f"""
+_TAKE_IN = """
 insert into fates select row_id, null, fate from outside;
 create table outside_due as select row_id from outside where fate in ('changed', 'retried');
 insert into manifest select null, row_id, uri, etag, caption, start_s, end_s, manifest_json, mark
 from catalog_rows semi join outside_due using (row_id);
-insert into known select row_id, {_NARROW}
-from catalog_rows semi join outside_due using (row_id);
+insert into known from reached semi join outside_due using (row_id);
 """
 # Copies of a clip that is no longer kept as it was: one of them may take its place.
 _FREED = """
@@ -188,11 +195,12 @@ def make_plan(
     _load(database, read_manifest(config.manifest, rejected))
     num_clips = count(database, "manifest")
     register_rows(database, catalog)
+    load_takedown(database, read_takedown(config.takedown, config.manifest))
     _ask(database, config)
+    database.execute(_REACHED)
     database.execute(_KNOWN)
     database.execute(_UNSEEN if count(database, "manifest where etag = ''") else _NONE_UNSEEN)
     _check_seen(database, config)
-    load_takedown(database, read_takedown(config.takedown, config.manifest))
     database.execute(_FATES)
     if count(database, "fates where fate = 'differs'"):
         database.execute(_LOOK_CLOSER)
@@ -249,6 +257,7 @@ def _ask(database: duckdb.DuckDBPyConnection, config: RefreshConfig) -> None:
         "max_attempts": config.max_attempts,
         "timeout_s": config.limits.timeout_s,
         "max_memory_bytes": config.limits.max_memory_bytes,
+        "keeps_rows": config.missing_rows == "keep",
         "is_aligned": config.align.model is not None,
     }
     for name, value in asked.items():
@@ -256,8 +265,11 @@ def _ask(database: duckdb.DuckDBPyConnection, config: RefreshConfig) -> None:
 
 
 def _load(database: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch]) -> None:
-    with Etags() as etags:
-        for batch in batches:
+    """The manifest into its table; while DuckDB takes a batch in, the next one is read."""
+    source = iter(batches)
+    with Etags() as etags, ThreadPoolExecutor(1) as reading:
+        under_way = ahead((reading.submit(next, source, None) for _ in itertools.count()), _BATCHES_AHEAD)
+        while (batch := next(under_way).result()) is not None:
             database.register("chunk", etags.filled(pa.Table.from_batches([batch])))
             database.execute(_INSERT)
     database.unregister("chunk")

@@ -1,7 +1,7 @@
 """One clip of the plan to a `ScoredClip`: read, prepare (perhaps in another process), align. Thresholds come later."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from pipelines.ahead import ahead
@@ -9,7 +9,7 @@ from pipelines.curation.align import Alignable, Aligner
 from pipelines.curation.config import Recipe
 from pipelines.curation.decode import Span
 from pipelines.curation.near_duplicates import near_hash
-from pipelines.curation.prepare import Prepare, decode_jpegs
+from pipelines.curation.prepare import Preparation, Prepare, decode_jpegs
 from pipelines.curation.records import ClipRecord, Measures, Rejection, ScoredClip, SourceFacts
 from pipelines.curation.source import clip_key, read_source
 
@@ -36,19 +36,33 @@ class _Read(NamedTuple):
     key: str
 
 
+class _Prepared(NamedTuple):
+    """What became of a clip; a source that could not be read has no key."""
+
+    key: str | None
+    preparation: Preparation
+
+
 def score_clips(records: Sequence[ClipRecord], recipe: Recipe, prepare: Prepare) -> list[Scored]:
     """Do all that is expensive about clips but alignment. Every outcome is a row; nothing about a clip raises.
 
-    While a clip is decoded the next source is read: two sources are in memory, each at most `limits.max_bytes`.
+    While a clip is decoded the next source is read and the row of the last one is made: two sources are in memory, each
+    at most `limits.max_bytes`.
 
     Args:
         records: The clips.
         recipe: What decides about them.
-        prepare: Where foreign bytes are decoded: `pipelines.curation.prepare.prepare` here, or an isolated process.
+        prepare: Where foreign bytes are decoded: `pipelines.curation.prepare.prepare` here, or an isolated process. It
+            is called in a thread, one clip after another.
     """
-    with ThreadPoolExecutor(1) as pool:
-        reads = ahead((pool.submit(_read, record, recipe) for record in records), _SOURCES)
-        return [_score(record, read.result(), recipe, prepare) for record, read in zip(records, reads, strict=True)]
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as preparing:
+
+        def started(record: ClipRecord) -> Future[_Prepared]:
+            read = reading.submit(_read, record, recipe)
+            return preparing.submit(_prepare, record, read, recipe, prepare)
+
+        under_way = ahead(map(started, records), _SOURCES)
+        return [_scored(record, clip.result()) for record, clip in zip(records, under_way, strict=True)]
 
 
 def _read(record: ClipRecord, recipe: Recipe) -> _Read | Rejection:
@@ -59,16 +73,20 @@ def _read(record: ClipRecord, recipe: Recipe) -> _Read | Rejection:
     return _Read(source, span, clip_key(source, span))
 
 
-def _score(record: ClipRecord, read: _Read | Rejection, recipe: Recipe, prepare: Prepare) -> Scored:
-    if isinstance(read, Rejection):
-        return Scored(_rejected(record, None, _NO_FACTS, read), b"")
-    source, span, key = read
+def _prepare(record: ClipRecord, read: Future[_Read | Rejection], recipe: Recipe, prepare: Prepare) -> _Prepared:
+    seen = read.result()
+    if isinstance(seen, Rejection):
+        return _Prepared(None, Preparation(seen, _NO_FACTS))
     is_alignable = recipe.align.model is not None and record["caption"]
-    prepared, facts = prepare(source, span, recipe.align.frames if is_alignable else 0)
+    return _Prepared(seen.key, prepare(seen.source, seen.span, recipe.align.frames if is_alignable else 0))
+
+
+def _scored(record: ClipRecord, clip: _Prepared) -> Scored:
+    key, (prepared, facts) = clip
     if isinstance(prepared, Rejection):
         return Scored(_rejected(record, key, facts, prepared), b"")
     near = near_hash(prepared.fingerprint)
-    clip = ScoredClip(
+    row = ScoredClip(
         **record,
         **facts,
         **prepared.measures,
@@ -84,7 +102,7 @@ def _score(record: ClipRecord, read: _Read | Rejection, recipe: Recipe, prepare:
         blob_offset=None,
         blob_bytes=None,
     )
-    return Scored(clip, prepared.mp4, prepared.align_jpegs)
+    return Scored(row, prepared.mp4, prepared.align_jpegs)
 
 
 def align_clips(scored: Sequence[Scored], aligner: Aligner) -> list[Scored]:

@@ -41,7 +41,7 @@ def etag(uri: str, pauses_s: Sequence[float] = PATIENCE_S) -> str | Unseen:
 
 
 def read_source(uri: str, max_bytes: int | None) -> bytes | Rejection:
-    """The bytes of a source, or why there are none: `unreadable`, or `too_large` before anything is read.
+    """The bytes of a source, or why there are none: `unreadable`, or `too_large` before more than that is read.
 
     A store that is away is asked again for a while, and is no error: the clip is `unreadable` until the next refresh.
     """
@@ -49,12 +49,28 @@ def read_source(uri: str, max_bytes: int | None) -> bytes | Rejection:
         info = _info(uri, PATIENCE_S)
         if info is None:
             return Rejection("unreadable", "no such file")
-        if max_bytes is not None and (info.get("size") or 0) > max_bytes:
-            return Rejection("too_large", f"{info['size']} bytes, at most {max_bytes}")
-        system, path = _opened(uri)
-        return patiently(lambda: system.cat_file(path), _tries(uri, PATIENCE_S))  # pyright: ignore[reportReturnType]  # never text
+        if info.get("type", "file") != "file":
+            return Rejection("unreadable", "not a file: a folder, a pipe or a device")
+        size = info.get("size")
+        if max_bytes is not None and (size or 0) > max_bytes:
+            return Rejection("too_large", f"{size} bytes, at most {max_bytes}")
+        source = patiently(lambda: _read(uri, max_bytes, size is None), _tries(uri, PATIENCE_S))
     except remote_errors() as error:
         return Rejection("unreadable", _words(error))
+    if max_bytes is not None and len(source) > max_bytes:
+        return Rejection("too_large", f"{max_bytes} bytes expected at most, more came")
+    return source
+
+
+def _read(uri: str, max_bytes: int | None, is_size_unknown: bool) -> bytes:
+    system, path = _opened(uri)
+    if max_bytes is None or not is_size_unknown:
+        return system.cat_file(path)  # pyright: ignore[reportReturnType]  # never text
+    source = bytearray()
+    with system.open(path, "rb") as stream:
+        while len(source) <= max_bytes and (part := stream.read(max_bytes + 1 - len(source))):
+            source += part  # pyright: ignore[reportOperatorIssue]  # never text
+    return bytes(source)
 
 
 def clip_key(source: bytes, span: Span) -> str:
@@ -69,16 +85,18 @@ def address_problem(uri: str) -> str | None:
     """Why nothing can ever be read from an address here; None where something might be."""
     if "\0" in uri:
         return "no file's name has a NUL"
-    protocols = (part.partition("://")[0] for part in uri.split("::") if "://" in part)
-    return next((problem for problem in map(_protocol_problem, protocols) if problem), None)
+    chain, separator, _ = uri.rpartition("://")
+    return _chain_problem(chain) if separator else None
 
 
 @lru_cache(maxsize=64)
-def _protocol_problem(protocol: str) -> str | None:
-    try:
-        get_filesystem_class(protocol)
-    except (ImportError, ValueError) as error:
-        return str(error)
+def _chain_problem(chain: str) -> str | None:
+    """Of an address up to its last protocol, such as `s3` or `zip://a.mp4::s3`."""
+    for protocol in (part.partition("://")[0] for part in chain.split("::")):
+        try:
+            get_filesystem_class(protocol)
+        except (ImportError, ValueError) as error:
+            return str(error)
     return None
 
 

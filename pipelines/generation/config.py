@@ -76,6 +76,9 @@ class SuperResolutionSettings(Config):
         default=None, ge=1, description="windows of a video that pass the upscaler at once, for memory; null: all"
     )
     noise_level: int = Field(default=20, ge=0, description="timestep to which the low-resolution frames are noised")
+    back_projections: int = Field(
+        default=2, ge=0, description="rounds that bring the enlarged video, shrunk, back to the small one; 0: none"
+    )
     steps: int = Field(default=20, ge=1, description="denoising steps")
     guidance_scale: float = Field(default=1.0, ge=1, description="of classifier-free guidance; 1: none")
 

@@ -15,7 +15,7 @@ from pipelines.generation.recipe import Enlargement
 from pipelines.generation.requests import Request
 from pipelines.generation.steps import BatchSteps
 from stunet.sampler import SamplerConfig
-from stunet.super_resolution import SsrConfig, super_resolve
+from stunet.super_resolution import SsrConfig, agreeing, super_resolve
 from stunet.windows import seam_ratio, seams, window_starts
 
 
@@ -48,7 +48,8 @@ class Enlarger:
             [request["seed"] for request in requests],
             steps,
         )
-        videos = model.pixels(latent_BCTHW).float().cpu()
+        pixels_BCTHW = model.pixels(latent_BCTHW).float()
+        videos = agreeing(pixels_BCTHW, low_BCTHW, settings.back_projections).cpu()
         return [self._told(video, one) for video, one in zip(videos, made, strict=True)]
 
     def _told(self, video_CTHW: Tensor, low: Made) -> Made:

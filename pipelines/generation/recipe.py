@@ -39,6 +39,8 @@ class Enlargement:
     """Side to which super_resolution's video is brought; what `then_enlarge` enlarges is as the first model made it."""
     size_px: int
     windows: SsrConfig
+    back_projections: int
+    """Rounds of `stunet.super_resolution.agreeing`."""
     sampler: Mapping[str, Any]
     wish: Wish
     """Length and rate of super_resolution's video."""
@@ -146,7 +148,8 @@ class Recipe:
 
 def _second_model(ssr: Enlargement, request: Request) -> dict[str, Any]:
     windows = {name: value for name, value in asdict(ssr.windows).items() if name not in _MEMORY_ALONE}
-    made_by = {**ssr.origin, "size_px": ssr.size_px, **windows, "sampler": dict(ssr.sampler)}
+    made_by = {**ssr.origin, "size_px": ssr.size_px, **windows, "back_projections": ssr.back_projections}
+    made_by["sampler"] = dict(ssr.sampler)
     if request["task"] != "super_resolution":
         return made_by
     wish = ssr.wish

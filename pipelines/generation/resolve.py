@@ -123,6 +123,7 @@ def _enlargement(config: GenerateConfig, backbone: str) -> Enlargement:
         low_px=sides.low_px,
         size_px=sides.size_px,
         windows=SsrConfig(settings.window, settings.overlap, settings.noise_level, settings.windows_per_batch),
+        back_projections=settings.back_projections,
         sampler=sampler,
         wish=Wish(
             config.frames,

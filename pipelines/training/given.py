@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.training.batches import Batch
@@ -19,9 +18,8 @@ from stunet.backbone import Backbone
 from stunet.conditions import Known, nothing
 from stunet.inflate import STUNet
 from stunet.objective import sample_rng
-from stunet.super_resolution import low_resolution
+from stunet.super_resolution import low_resolution, scaled_down
 from stunet.tasks import TaskConfig, draw_tasks
-from stunet.temporal import fold, unfold
 
 _STREAM = 3
 
@@ -137,11 +135,6 @@ class Upscaling:
         pixels_BCTHW, level_B = torch.stack(windows).to(self._device), torch.tensor(levels, device=self._device)
         _, *size = latent_shape(self._backbone.vae, pixels_BCTHW.shape[2], pixels_BCTHW.shape[3])
         noise = torch.stack([torch.randn(3, *size, generator=rng) for rng in rngs]).to(self._device)
-        low = scaled_down(pixels_BCTHW, self._low_px)
+        low = scaled_down(pixels_BCTHW, (self._low_px, self._low_px))
         beside = low_resolution(low, (size[1], size[2]), level_B, noise, self._backbone.scheduler)
         return Given(pixels_BCTHW, beside, {"class_labels": level_B} if self._takes_level else {})
-
-
-def scaled_down(video_BCTHW: Tensor, size_px: int) -> Tensor:
-    """Square videos with fewer pixels, each the mean of those that it covers."""
-    return unfold(F.interpolate(fold(video_BCTHW), (size_px, size_px), mode="area"), len(video_BCTHW))

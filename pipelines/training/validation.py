@@ -14,13 +14,12 @@ from pipelines.contact_sheet import contact_sheet
 from pipelines.pixels import to_frames
 from pipelines.training.batches import Batch
 from pipelines.training.config import TrainConfig, ValidationConfig
-from pipelines.training.given import scaled_down
 from pipelines.training.latents import latent_shape, to_pixels
 from pipelines.training.learner import Model
 from pipelines.training.reader import ClipGeometry
 from stunet.inflate import temporal_parameters
 from stunet.sampler import Prompts, SamplerConfig, sample
-from stunet.super_resolution import SsrConfig, super_resolve
+from stunet.super_resolution import SsrConfig, scaled_down, super_resolve
 
 
 @torch.no_grad()
@@ -73,7 +72,7 @@ def upscaled_sheet(model: Model, config: TrainConfig, batch: Batch) -> NDArray[n
         model.stunet,
         model.backbone.scheduler,
         asked,
-        scaled_down(batch.video_BCTHW, upscaling.low_size_px).to(asked.text_BLD.device),
+        scaled_down(batch.video_BCTHW, (upscaling.low_size_px, upscaling.low_size_px)).to(asked.text_BLD.device),
         latent_shape(model.backbone.vae, num_frames, size_px),
         _sampler(validation, config.objective.timestep_shift),
         SsrConfig(window=upscaling.window, overlap=min(SsrConfig.overlap, upscaling.window - 1)),

@@ -100,6 +100,16 @@ def test_what_another_task_made_is_enlarged_too_and_a_few_windows_at_a_time_make
     assert means < 0.2, "it shows what the first model made"
 
 
+def test_an_enlarged_video_agrees_with_the_small_one_where_it_is_brought_back_to_it(settings):
+    small = enlarge(settings("frames=8")).video_CTHW
+
+    def lacking(rounds: int) -> float:
+        made = enlarge(settings("then_enlarge=true", "frames=8", f"ssr.back_projections={rounds}")).video_CTHW
+        return float((torch.nn.functional.avg_pool3d(made, (1, 2, 2)) - small).square().mean())
+
+    assert lacking(2) < 0.3 * lacking(0)
+
+
 @pytest.mark.parametrize(
     ("windows", "why"),
     [
@@ -128,7 +138,7 @@ def test_a_record_names_the_models_that_made_its_video_and_no_other(settings, cl
     assert record("ssr.windows_per_batch=1", "then_enlarge=true") == record("then_enlarge=true"), "memory alone"
     enlarged = record("then_enlarge=true")
     assert enlarged["ssr"]["sampler"].keys() == {field.name for field in fields(SamplerConfig)}
-    assert {"window", "overlap", "noise_level", "size_px"} <= enlarged["ssr"].keys()
+    assert {"window", "overlap", "noise_level", "size_px", "back_projections"} <= enlarged["ssr"].keys()
     assert set(enlarged["ssr"]["backbone"]) == {"name", "digest", "rest_digest"}
     own = record("task=super_resolution", f"video={clips}/own.mp4")
     assert "sampler" not in own

@@ -6,7 +6,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 from stunet.inflate import InflationConfig, inflate
 from stunet.sampler import Prompts, SamplerConfig, denoise, make_scheduler
-from stunet.super_resolution import SsrConfig, low_resolution, super_resolve
+from stunet.super_resolution import SsrConfig, agreeing, enlarged, low_resolution, scaled_down, super_resolve
 from stunet.thresholding import Bound, clipped, thresholded
 from stunet.windows import seam_ratio, seams, windowed
 
@@ -175,3 +175,19 @@ def test_a_prediction_within_bounds_passes_thresholding_unchanged(rng, predictio
     for kind in ("static", "dynamic"):
         made = thresholded(lambda *given: told, schedule, kind, 0.99)(noisy, timestep, None)
         torch.testing.assert_close(made, told, atol=2e-4, rtol=1e-4)
+
+
+def test_back_projection_takes_color_from_the_small_video_and_leaves_fine_detail(rng):
+    low = torch.rand(2, 3, 4, 8, 8, generator=rng) - 0.5
+    checkers = 0.1 * (1 - 2 * ((torch.arange(16)[:, None] + torch.arange(16)) % 2))
+    made = enlarged(low, (16, 16)) + checkers + 0.2
+
+    def lacking(video):
+        return (scaled_down(video, (8, 8)) - low).abs().mean()
+
+    agreed = agreeing(made, low, 3)
+    assert lacking(agreed) < 0.15 * lacking(made)
+    detail = (agreed * checkers).mean() / checkers.square().mean()
+    assert detail == pytest.approx(1, abs=0.05)
+    assert torch.equal(agreeing(made, low, 0), made)
+    torch.testing.assert_close(agreed[:, :, 1:2], agreeing(made[:, :, 1:2], low[:, :, 1:2], 3), msg="frames are alone")

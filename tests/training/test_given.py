@@ -10,10 +10,11 @@ from torch import Tensor
 from demo.clips import RenderedClips
 from pipelines.training.batches import Batch
 from pipelines.training.config import InflationSettings, ObjectiveSettings, TaskSettings, TrainConfig, UpscalingSettings
-from pipelines.training.given import BackboneTaskError, Task, make_task, scaled_down
+from pipelines.training.given import BackboneTaskError, Task, make_task
 from pipelines.training.learner import Learner, Model, build_model
 from pipelines.training.validation import upscaled_sheet
 from stunet.inflate import temporal_parameters
+from stunet.super_resolution import scaled_down
 
 CPU = torch.device("cpu")
 UPSCALING = UpscalingSettings(low_size_px=8, window=8, noise_levels=100)
@@ -48,7 +49,7 @@ def test_an_upscaler_sees_its_own_clip_scaled_down(upscaler: Model, batch: Batch
     assert all(0 <= level < 250 for level in levels)
     assert without_noise.others["class_labels"].tolist() == [0, 0, 0]
     # At level 0 hardly any noise is there: scaled down again it is the small clip, and further from any other clip's.
-    seen, small = (scaled_down(video, 8) for video in (without_noise.beside_BKTHW, without_noise.pixels_BCTHW))
+    seen, small = (scaled_down(video, (8, 8)) for video in (without_noise.beside_BKTHW, without_noise.pixels_BCTHW))
     errors = [[float((one - other).abs().mean()) for other in small] for one in seen]
     assert [int(np.argmin(row)) for row in errors] == [0, 1, 2]
     assert max(errors[i][i] for i in range(3)) < 0.1
