@@ -1,10 +1,22 @@
 """Work that is started before its turn, in order, a bounded number of pieces at a time."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Started = TypeVar("Started")
+
+
+@contextmanager
+def one_thread() -> Generator[ThreadPoolExecutor]:
+    """A thread beside this one; at the end of the block, an error's too, what it has not begun is left undone."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def ahead(started: Iterable[Started], number: int) -> Iterator[Started]:

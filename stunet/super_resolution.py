@@ -43,8 +43,7 @@ class SsrConfig:
 
 def enlarged(low_BCTHW: Tensor, size: tuple[int, int]) -> Tensor:
     """Frames of (H, W) pixels, bicubic, clipped to [-1, 1]."""
-    frames_NCHW = F.interpolate(fold(low_BCTHW), size, mode="bicubic", antialias=True)
-    return unfold(frames_NCHW, len(low_BCTHW)).clamp(-1, 1)
+    return _bicubic(low_BCTHW, size).clamp(-1, 1)
 
 
 def scaled_down(video_BCTHW: Tensor, size: tuple[int, int]) -> Tensor:
@@ -69,8 +68,13 @@ def agreeing(video_BCTHW: Tensor, low_BCTHW: Tensor, times: int) -> Tensor:
     (height, width), low_size = video_BCTHW.shape[-2:], (low_BCTHW.shape[-2], low_BCTHW.shape[-1])
     for _ in range(times):
         lacking_BCTHW = low_BCTHW - scaled_down(video_BCTHW, low_size)
-        video_BCTHW = (video_BCTHW + enlarged(lacking_BCTHW, (height, width))).clamp(-1, 1)
+        video_BCTHW = (video_BCTHW + _bicubic(lacking_BCTHW, (height, width))).clamp(-1, 1)
     return video_BCTHW
+
+
+def _bicubic(video_BCTHW: Tensor, size: tuple[int, int]) -> Tensor:
+    frames_NCHW = F.interpolate(fold(video_BCTHW), size, mode="bicubic", antialias=True)
+    return unfold(frames_NCHW, len(video_BCTHW))
 
 
 def low_resolution(low_BCTHW: Tensor, size: tuple[int, int], level_B: Tensor, noise: Tensor, scheduler: Any) -> Tensor:

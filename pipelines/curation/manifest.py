@@ -33,7 +33,7 @@ MANIFEST_SCHEMA = pa.schema(
 )
 """`etag` is null where the manifest does not say it."""
 _OWN_COLUMNS = ("video", "caption", "start_s", "end_s")
-_BATCH_ROWS = 16384
+_BATCH_ROWS = 8192
 _AS_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
 
 

@@ -15,13 +15,12 @@ A source that was seen before and cannot be seen now is no changed one: its clip
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
-from pipelines.ahead import ahead
+from pipelines.ahead import ahead, one_thread
 from pipelines.curation.baseline import OTHER_CAPTIONS, WRONG_CAPTION, collect_other_captions
 from pipelines.curation.catalog import Catalog, register_rows
 from pipelines.curation.config import RefreshConfig
@@ -46,7 +45,11 @@ from (select position, row_number() over (partition by row_id order by position)
 where manifest.position = copies.position and copies.occurrence > 1;
 """
 _NARROW = "mark, verdict, attempts, is_transient, timeout_s, max_memory_bytes, scoring_hash, config_hash"
-_KNOWN = "create table known as from reached semi join manifest using (row_id)"
+_KNOWN = f"""
+create table known as
+select row_id, {_NARROW} from catalog_rows semi join manifest using (row_id);
+"""
+# Columns that are read of every row of the catalog are few and narrow; the others only of rows that matter.
 _UNSEEN = f"""
 create table unseen as
 select row_id, etag from catalog_rows semi join (select row_id from manifest where etag = '') using (row_id)
@@ -61,13 +64,13 @@ _MAY_SUCCEED = """
     or coalesce(verdict = 'timeout' and timeout_s < getvariable('timeout_s'), false)
     or coalesce(verdict = 'crashed' and max_memory_bytes < getvariable('max_memory_bytes'), false)))
 """
-# Columns that are read of every row of the catalog are few and narrow, and they are read once; the others only of rows
-# that matter.
-_REACHED = f"""
+# Where rows stay that the manifest does not name, they and those that it names are found by one reading.
+_KNOWN_AND_OTHERS = f"""
 create table reached as
 select row_id, {_NARROW} from catalog_rows
 where row_id in (select row_id from manifest union all from listed)
-    or (getvariable('keeps_rows') and (config_hash <> getvariable('config_hash') or {_MAY_SUCCEED}));
+    or config_hash <> getvariable('config_hash') or {_MAY_SUCCEED};
+create table known as from reached semi join manifest using (row_id);
 """
 _FATES = f"""
 create table fates as
@@ -197,15 +200,15 @@ def make_plan(
     register_rows(database, catalog)
     load_takedown(database, read_takedown(config.takedown, config.manifest))
     _ask(database, config)
-    database.execute(_REACHED)
-    database.execute(_KNOWN)
+    keeps_rows = config.missing_rows == "keep"
+    database.execute(_KNOWN_AND_OTHERS if keeps_rows else _KNOWN)
     database.execute(_UNSEEN if count(database, "manifest where etag = ''") else _NONE_UNSEEN)
     _check_seen(database, config)
     database.execute(_FATES)
     if count(database, "fates where fate = 'differs'"):
         database.execute(_LOOK_CLOSER)
-    database.execute(_GONE if config.missing_rows == "remove" else _NONE_GONE)
-    num_outside = _take_in_outside(database) if config.missing_rows == "keep" else 0
+    database.execute(_NONE_GONE if keeps_rows else _GONE)
+    num_outside = _take_in_outside(database) if keeps_rows else 0
     database.execute(_TO_DECODE)
     database.execute(_TOUCHED_BEFORE)
     if count(database, "touched_before") and (num_outside or count(database, "fates where fate = 'unchanged'")):
@@ -246,6 +249,7 @@ def _take_in_outside(database: duckdb.DuckDBPyConnection) -> int:
     database.execute(_OUTSIDE)
     if count(database, "outside"):
         database.execute(_TAKE_IN)
+    database.execute("drop table reached")
     return num_live - num_named - count(database, "outside where fate = 'taken_down'")
 
 
@@ -257,7 +261,6 @@ def _ask(database: duckdb.DuckDBPyConnection, config: RefreshConfig) -> None:
         "max_attempts": config.max_attempts,
         "timeout_s": config.limits.timeout_s,
         "max_memory_bytes": config.limits.max_memory_bytes,
-        "keeps_rows": config.missing_rows == "keep",
         "is_aligned": config.align.model is not None,
     }
     for name, value in asked.items():
@@ -267,7 +270,7 @@ def _ask(database: duckdb.DuckDBPyConnection, config: RefreshConfig) -> None:
 def _load(database: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch]) -> None:
     """The manifest into its table; while DuckDB takes a batch in, the next one is read."""
     source = iter(batches)
-    with Etags() as etags, ThreadPoolExecutor(1) as reading:
+    with Etags() as etags, one_thread() as reading:
         under_way = ahead((reading.submit(next, source, None) for _ in itertools.count()), _BATCHES_AHEAD)
         while (batch := next(under_way).result()) is not None:
             database.register("chunk", etags.filled(pa.Table.from_batches([batch])))

@@ -1,10 +1,10 @@
 """One clip of the plan to a `ScoredClip`: read, prepare (perhaps in another process), align. Thresholds come later."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import NamedTuple
 
-from pipelines.ahead import ahead
+from pipelines.ahead import ahead, one_thread
 from pipelines.curation.align import Alignable, Aligner
 from pipelines.curation.config import Recipe
 from pipelines.curation.decode import Span
@@ -55,7 +55,7 @@ def score_clips(records: Sequence[ClipRecord], recipe: Recipe, prepare: Prepare)
         prepare: Where foreign bytes are decoded: `pipelines.curation.prepare.prepare` here, or an isolated process. It
             is called in a thread, one clip after another.
     """
-    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as preparing:
+    with one_thread() as reading, one_thread() as preparing:
 
         def started(record: ClipRecord) -> Future[_Prepared]:
             read = reading.submit(_read, record, recipe)

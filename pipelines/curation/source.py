@@ -5,9 +5,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from fsspec import AbstractFileSystem, get_filesystem_class
+from fsspec.registry import known_implementations
 
 from pipelines.curation.decode import Span
 from pipelines.curation.records import Rejection
@@ -54,15 +56,12 @@ def read_source(uri: str, max_bytes: int | None) -> bytes | Rejection:
         size = info.get("size")
         if max_bytes is not None and (size or 0) > max_bytes:
             return Rejection("too_large", f"{size} bytes, at most {max_bytes}")
-        source = patiently(lambda: _read(uri, max_bytes, size is None), _tries(uri, PATIENCE_S))
+        return patiently(lambda: _read(uri, max_bytes, size is None), _tries(uri, PATIENCE_S))
     except remote_errors() as error:
         return Rejection("unreadable", _words(error))
-    if max_bytes is not None and len(source) > max_bytes:
-        return Rejection("too_large", f"{max_bytes} bytes expected at most, more came")
-    return source
 
 
-def _read(uri: str, max_bytes: int | None, is_size_unknown: bool) -> bytes:
+def _read(uri: str, max_bytes: int | None, is_size_unknown: bool) -> bytes | Rejection:
     system, path = _opened(uri)
     if max_bytes is None or not is_size_unknown:
         return system.cat_file(path)  # pyright: ignore[reportReturnType]  # never text
@@ -70,6 +69,8 @@ def _read(uri: str, max_bytes: int | None, is_size_unknown: bool) -> bytes:
     with system.open(path, "rb") as stream:
         while len(source) <= max_bytes and (part := stream.read(max_bytes + 1 - len(source))):
             source += part  # pyright: ignore[reportOperatorIssue]  # never text
+    if len(source) > max_bytes:
+        return Rejection("too_large", f"{max_bytes} bytes expected at most, more came")
     return bytes(source)
 
 
@@ -92,11 +93,18 @@ def address_problem(uri: str) -> str | None:
 @lru_cache(maxsize=64)
 def _chain_problem(chain: str) -> str | None:
     """Of an address up to its last protocol, such as `s3` or `zip://a.mp4::s3`."""
-    for protocol in (part.partition("://")[0] for part in chain.split("::")):
-        try:
-            get_filesystem_class(protocol)
-        except (ImportError, ValueError) as error:
-            return str(error)
+    protocols = (part.partition("://")[0] for part in chain.split("::"))
+    return next((problem for problem in map(_protocol_problem, protocols) if problem), None)
+
+
+def _protocol_problem(protocol: str) -> str | None:
+    package = known_implementations.get(protocol, {}).get("class", "").partition(".")[0]
+    if package not in ("", "fsspec") and find_spec(package):
+        return None  # it is there; importing it takes a third of a second, which a plan does without
+    try:
+        get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        return str(error)
     return None
 
 

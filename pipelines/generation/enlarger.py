@@ -49,7 +49,9 @@ class Enlarger:
             steps,
         )
         pixels_BCTHW = model.pixels(latent_BCTHW).float()
-        videos = agreeing(pixels_BCTHW, low_BCTHW, settings.back_projections).cpu()
+        # One video at a time: at full size each step of this takes as much memory as the video.
+        pairs = zip(pixels_BCTHW.split(1), low_BCTHW.split(1), strict=True)
+        videos = [agreeing(large, low, settings.back_projections)[0].cpu() for large, low in pairs]
         return [self._told(video, one) for video, one in zip(videos, made, strict=True)]
 
     def _told(self, video_CTHW: Tensor, low: Made) -> Made:
